@@ -1,0 +1,43 @@
+"""doctune: the best text classifier an encoder can give from your own documents.
+
+The public names load on first use, so that `import doctune` is fast and does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from doctune.commands.evaluate import evaluate
+    from doctune.commands.finetune import finetune
+    from doctune.commands.predict import Predictor, load, predict
+    from doctune.errors import CheckpointError, ConfigError, DataError, DoctuneError, TrainingError, UserError
+
+_HOMES = {
+    "finetune": "doctune.commands.finetune",
+    "evaluate": "doctune.commands.evaluate",
+    "predict": "doctune.commands.predict",
+    "load": "doctune.commands.predict",
+    "Predictor": "doctune.commands.predict",
+    **dict.fromkeys(
+        ("DoctuneError", "UserError", "ConfigError", "DataError", "CheckpointError", "TrainingError"), "doctune.errors"
+    ),
+}
+
+__all__ = [
+    "CheckpointError", "ConfigError", "DataError", "DoctuneError", "Predictor", "TrainingError", "UserError",
+    "__version__", "evaluate", "finetune", "load", "predict",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'doctune' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

