@@ -1,0 +1,98 @@
+"""The list of known data sets, and readers of one's own in a file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+from doctune.config import did_you_mean
+from doctune.errors import ConfigError
+from doctune.readers.base import Reader
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A known data set: what it is, its files, and `module:factory` of its reader (imported when it is used)."""
+
+    description: str
+    files: str
+    factory: str
+
+
+_CSV = "train.csv and test.csv"
+_TREC = "train_5500.label and TREC_10.label"
+
+DATASETS = {
+    "imdb": Dataset(
+        "film reviews, 2 classes", "aclImdb/, or train.jsonl and test.jsonl", "doctune.readers.imdb:ImdbReader"
+    ),
+    "trec": Dataset("questions, 6 coarse classes", _TREC, "doctune.readers.trec:coarse"),
+    "trec-fine": Dataset("questions, 50 fine classes", _TREC, "doctune.readers.trec:fine"),
+    "ag_news": Dataset("AG's News, 4 classes", _CSV, "doctune.readers.zhang:ag_news"),
+    "yelp_polarity": Dataset("Yelp reviews, 2 classes", _CSV, "doctune.readers.zhang:yelp_polarity"),
+    "yelp_full": Dataset("Yelp reviews, 5 classes (stars)", _CSV, "doctune.readers.zhang:yelp_full"),
+    "yahoo_answers": Dataset("Yahoo! questions and answers, 10 classes", _CSV, "doctune.readers.zhang:yahoo_answers"),
+    "dbpedia": Dataset("DBPedia abstracts, 14 classes", _CSV, "doctune.readers.zhang:dbpedia"),
+    "sogou": Dataset("Chinese news, 6 classes", "raw SogouCS files in GB18030", "doctune.readers.sogou:SogouReader"),
+    "pydocs": Dataset("docstrings of installed libraries, 6 classes", "none", "doctune.readers.pydocs:PyDocsReader"),
+}
+"""Names that the setting `data.dataset` accepts; `-` and `_` are the same there."""
+
+
+def known_name(name: str) -> str | None:
+    """The name as `DATASETS` has it, or None."""
+    return {key.replace("-", "_"): key for key in DATASETS}.get(name.lower().replace("-", "_"))
+
+
+def dataset_reader(name: str) -> Reader:
+    """The reader of a known data set, or of `my_file.py:MyReader`."""
+    if ".py:" in name:
+        return _own_reader(name)
+    key = known_name(name)
+    if key is None:
+        raise ConfigError(f"data.dataset: no data set {name!r}{did_you_mean(name, DATASETS)}, or my_file.py:MyReader")
+    module, _, factory = DATASETS[key].factory.partition(":")
+    make = cast(Callable[[], Reader], getattr(importlib.import_module(module), factory))
+    return make()
+
+
+def _own_reader(name: str) -> Reader:
+    """Make the reader from a class in a Python file; errors inside the file come as they are."""
+    file, _, class_name = name.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise ConfigError(f"data.dataset: {file}: no such Python file")
+    module = _loaded(path)
+    made = getattr(module, class_name, None)
+    if not inspect.isclass(made):
+        classes = [
+            key for key, value in vars(module).items() if inspect.isclass(value) and value.__module__ == module.__name__
+        ]
+        hint = did_you_mean(class_name, classes) if classes else "; there is no class in it"
+        raise ConfigError(f"data.dataset: {file} has no class {class_name!r}{hint}")
+    try:
+        inspect.signature(made).bind()
+    except TypeError as error:
+        raise ConfigError(f"data.dataset: {name} must be made without arguments ({error})") from None
+    reader = made()
+    if not callable(getattr(reader, "read", None)) or not hasattr(reader, "labels"):
+        raise ConfigError(f"data.dataset: {name} needs read(path, split) and labels (a tuple of names, or None)")
+    return cast(Reader, reader)
+
+
+def _loaded(path: Path) -> ModuleType:
+    name = f"doctune_own_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # since the name ends in .py
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up here
+    spec.loader.exec_module(module)
+    return module
