@@ -1,0 +1,67 @@
+"""From rows of a shard to a packed batch: truncation and special tokens happen here, padding nowhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from doctune.batches.plan import Places
+from doctune.store.splits import Dataset
+from doctune.tensors import Batch
+from doctune.text.tokenizer import Template
+from doctune.text.truncation import Truncation, truncate_pair
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """Makes packed batches of a data set's documents, each at most `max_seq_len` tokens long."""
+
+    template: Template
+    truncation: Truncation
+    max_seq_len: int
+
+    def lengths(self, dataset: Dataset) -> npt.NDArray[np.int64]:
+        """Length of each document's sequence after truncation, special tokens included; int64 [D]."""
+        tokens = dataset.lengths()
+        pair = tokens[:, 1] > 0
+        special = np.where(pair, self.template.special_tokens(True), self.template.special_tokens(False))
+        return np.asarray(np.minimum(tokens.sum(axis=1) + special, self.max_seq_len), np.int64)
+
+    def truncated(self, dataset: Dataset) -> float:
+        """Share of the documents that lose tokens."""
+        tokens = dataset.lengths()
+        special = np.where(tokens[:, 1] > 0, self.template.special_tokens(True), self.template.special_tokens(False))
+        return float(np.mean(tokens.sum(axis=1) + special > self.max_seq_len))
+
+    def __call__(self, dataset: Dataset, places: Places) -> Batch:
+        """The batch of the documents at `places`; `rows` of the batch are those places."""
+        sequences, types, window_of = [], [], []
+        for document, place in enumerate(places):
+            for ids, kinds in self._sequences(dataset, int(place)):
+                sequences.append(ids)
+                types.append(kinds)
+                window_of.append(document)
+        lengths = np.array([len(s) for s in sequences], np.int64)
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        return Batch(
+            input_ids=torch.from_numpy(np.concatenate(sequences).astype(np.int64)),
+            position_ids=torch.from_numpy(np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)),
+            token_type_ids=torch.from_numpy(np.concatenate(types).astype(np.int64)),
+            cu_seqlens=torch.from_numpy(starts),
+            max_seqlen=int(lengths.max()),
+            window_of=torch.tensor(window_of),
+            rows=torch.from_numpy(np.asarray(places, np.int64)),
+            labels=torch.from_numpy(dataset.labels[places]),
+            lengths=tuple(lengths.tolist()),
+        )
+
+    def _sequences(self, dataset: Dataset, place: int) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
+        first, second = dataset.shard.tokens(int(dataset.rows[place]))
+        if second is not None:
+            first, second = truncate_pair(first, second, self.max_seq_len - self.template.special_tokens(True))
+            return [self.template.assemble(first, second)]
+        budget = self.max_seq_len - self.template.special_tokens(False)
+        return [self.template.assemble(window) for window in self.truncation.windows(first, budget)]

@@ -1,0 +1,124 @@
+"""From examples to a shard: tokenise in chunks, leave empty documents out and count them."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from doctune.errors import DataError
+from doctune.examples import Example
+from doctune.files import atomic_path
+from doctune.progress import Progress
+from doctune.store.shards import ROWS_PER_CHUNK, SCHEMA, Shard, write_shard
+from doctune.text.tokenizer import TextTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A shard, and how many documents were left out because nothing could be read in them."""
+
+    shard: Shard
+    left_out_empty: int
+
+
+def build_shard(examples: Iterable[Example], tokenizer: TextTokenizer, folder: Path, name: str) -> Built:
+    """Tokenise the examples into `folder/NAME-HASH.arrow`, in constant memory.
+
+    The hash covers the documents and the tokenizer. Raises `DataError` if no document is left.
+    """
+    digest = hashlib.sha256(tokenizer.hash.encode())
+    counts = {"seen": 0, "empty": 0}
+    path = folder / f"{name}.arrow"
+    with Progress(None, f"tokenise {name}", "documents") as progress:
+        write_shard(path, _chunks(examples, tokenizer, digest, counts, progress))
+    if counts["seen"] == counts["empty"]:
+        path.unlink()
+        what = "every document is empty" if counts["seen"] else "there is no document"
+        raise DataError(f"{name}: {what}; check the file and the text column")
+    hashed = path.with_name(f"{name}-{digest.hexdigest()[:16]}.arrow")
+    path.replace(hashed)
+    return Built(Shard(hashed), counts["empty"])
+
+
+def cached_shard(examples: Iterable[Example], tokenizer: TextTokenizer, cache: Path, name: str) -> Built:
+    """As `build_shard`, but documents that an earlier run tokenised into `cache` are not tokenised again.
+
+    The examples are gone through twice: reading is cheap beside tokenising.
+    """
+    examples = list(examples)
+    digest = hashlib.sha256(tokenizer.hash.encode())
+    for example in examples:
+        _update(digest, example)
+    note = cache / f"{name}-{digest.hexdigest()[:16]}.empty"
+    path = note.with_suffix(".arrow")
+    if path.is_file() and note.is_file():
+        return Built(Shard(path), int(note.read_text()))
+    built = build_shard(examples, tokenizer, cache, name)
+    with atomic_path(note) as temporary:
+        temporary.write_text(str(built.left_out_empty))
+    return built
+
+
+def _chunks(
+    examples: Iterable[Example],
+    tokenizer: TextTokenizer,
+    digest: hashlib._Hash,
+    counts: dict[str, int],
+    progress: Progress,
+) -> Iterator[pa.RecordBatch]:
+    waiting: list[tuple[Example, list[int], list[int]]] = []
+    source = iter(examples)
+    while chunk := list(itertools.islice(source, ROWS_PER_CHUNK)):
+        chunk = [_clean(example) for example in chunk]
+        for example in chunk:
+            _update(digest, example)
+        first = tokenizer.encode([example.text for example in chunk])
+        second = tokenizer.encode([example.text_pair or "" for example in chunk])
+        counts["seen"] += len(chunk)
+        for example, ids, pair in zip(chunk, first, second, strict=True):
+            if len(ids) + len(pair) == 0:
+                counts["empty"] += 1
+            else:
+                waiting.append((example, ids.tolist(), pair.tolist()))
+        while len(waiting) >= ROWS_PER_CHUNK:
+            yield _record_batch(waiting[:ROWS_PER_CHUNK])
+            del waiting[:ROWS_PER_CHUNK]
+        progress.advance(len(chunk))
+    if waiting:
+        yield _record_batch(waiting)
+
+
+def _record_batch(rows: list[tuple[Example, list[int], list[int]]]) -> pa.RecordBatch:
+    examples = [row[0] for row in rows]
+    columns = [
+        [e.id for e in examples],
+        [e.text if e.text_pair is None else f"{e.text}\n{e.text_pair}" for e in examples],
+        [e.label for e in examples],
+        [e.group for e in examples],
+        [row[1] for row in rows],
+        [row[2] for row in rows],
+    ]
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
+    return pa.record_batch(arrays, schema=SCHEMA)
+
+
+def _clean(example: Example) -> Example:
+    """Lone surrogates (half an emoji in a JSON escape) are not text in any encoding: they become U+FFFD."""
+    texts = [example.text, example.text_pair or ""]
+    try:
+        "".join(texts).encode()
+        return example
+    except UnicodeEncodeError:
+        text, pair = (t.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for t in texts)
+        return Example(example.id, text, example.label, pair or None, example.group)
+
+
+def _update(digest: hashlib._Hash, example: Example) -> None:
+    for part in (example.id, example.text, example.text_pair, example.label, example.group):
+        data = b"\xff" if part is None else part.encode("utf-8", "replace")
+        digest.update(len(data).to_bytes(8, "little") + data)

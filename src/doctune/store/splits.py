@@ -1,0 +1,114 @@
+"""Data sets: rows of a shard with label ids, and the stratified hold-out split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from doctune import seeding
+from doctune.errors import DataError
+from doctune.examples import label_order
+from doctune.store.shards import Shard
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Some rows of a shard. `labels` [D] are positions in `names`, or -1 where a document has no label."""
+
+    name: str
+    shard: Shard
+    rows: Rows
+    labels: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def ids(self, places: Rows | None = None) -> list[str]:
+        """The ids of the documents, or of those at `places`."""
+        rows = self.rows if places is None else self.rows[places]
+        return list(self.shard.values("id", rows))
+
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each document's text and second text, [D, 2]."""
+        return self.shard.lengths()[self.rows]
+
+    def per_class(self) -> dict[str, int]:
+        """Documents of each class."""
+        counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.names))
+        return {name: int(count) for name, count in zip(self.names, counts, strict=True)}
+
+    def take(self, places: Rows, name: str | None = None) -> Dataset:
+        """Some of the documents as a data set of their own."""
+        return replace(self, rows=self.rows[places], labels=self.labels[places], name=name or self.name)
+
+
+def label_names(shard: Shard, known: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The classes of the training documents in the order that gives them their ids.
+
+    `known` is the data set's own order, used unless a document has a class that it lacks.
+    Raises `DataError` for a single class.
+    """
+    found = {label for label in shard.column("label") if label is not None}
+    names = known if known is not None and found <= set(known) else label_order(found)
+    if len(found) < 2:
+        only = f"only {next(iter(found))!r}" if found else "none"
+        raise DataError(f"train: two classes or more are needed, found {only}; check the label column")
+    return names
+
+
+def make_dataset(name: str, shard: Shard, names: tuple[str, ...], labelled: bool = True) -> Dataset:
+    """All rows of a shard; `DataError` for a label that training does not have."""
+    ids = {label: number for number, label in enumerate(names)}
+    labels = shard.column("label")
+    unknown = Counter(label for label in labels if label is not None and label not in ids)
+    if unknown and labelled:
+        label, count = unknown.most_common(1)[0]
+        row = labels.index(label)
+        more = f" and {len(unknown) - 1} more classes" if len(unknown) > 1 else ""
+        raise DataError(
+            f"{name}: class {label!r} ({count} documents, first {shard.value('id', row)}){more} does not occur in "
+            f"training; training has {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}"
+        )
+    numbers = np.array([ids.get(label, -1) if label is not None else -1 for label in labels], np.int64)
+    return Dataset(name, shard, np.arange(len(shard)), numbers, names)
+
+
+def hold_out(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Split into a larger and a held-out part: stratified by class, equal groups on one side.
+
+    Every class keeps at least one document in training. Raises `DataError` when nothing could be held out.
+    """
+    random = seeding.generator(seed, "hold-out")
+    groups = dataset.shard.column("group")
+    units: dict[str | int, list[int]] = {}
+    for place, row in enumerate(dataset.rows.tolist()):
+        group = groups[row]
+        units.setdefault(place if group is None else group, []).append(place)
+    members = list(units.values())
+    random.shuffle(members)
+    held: list[int] = []
+    wanted = np.bincount(dataset.labels, minlength=len(dataset.names)) * fraction
+    left = np.bincount(dataset.labels, minlength=len(dataset.names))
+    taken = np.zeros(len(dataset.names))
+    # Large groups first: small ones then fill what is missing of each class.
+    for places in sorted(members, key=len, reverse=True):
+        counts = np.bincount(dataset.labels[places], minlength=len(dataset.names))
+        here = counts > 0
+        if np.all((taken + counts)[here] <= wanted[here] + 0.5) and np.all((left - counts)[here] >= 1):
+            held += places
+            taken += counts
+            left -= counts
+    if not held:
+        raise DataError(
+            f"{dataset.name}: {len(dataset)} documents are too few to hold out {100 * fraction:g} % for validation "
+            f"(or the groups are too large); give --validation FILE or a larger --validation-fraction"
+        )
+    mask = np.zeros(len(dataset), bool)
+    mask[held] = True
+    return dataset.take(np.flatnonzero(~mask)), dataset.take(np.flatnonzero(mask), "validation")
