@@ -1,0 +1,114 @@
+"""What every encoder is, and what is known of each family as data."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from doctune.tensors import Batch, HiddenStates
+
+EMBEDDINGS = -1
+_LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
+
+
+class Encoder(Protocol):
+    """Packed tokens in, packed hidden states of the chosen layers out."""
+
+    config: Any
+    num_layers: int
+    hidden_size: int
+    max_seq_len: int
+    packing: str
+
+    def __call__(self, batch: Batch) -> HiddenStates: ...
+
+    def layer_of(self, parameter_name: str) -> int:
+        """The layer that a parameter belongs to: -1 embeddings, 0 the first layer, `num_layers` what is above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What distinguishes one family of encoders, by transformers' `model_type`.
+
+    `layers` is the path of the list of layers; `shared_layers`: one set of weights is used by all of them (ALBERT).
+    `position_offset`: positions begin at `pad_token_id + 1` (RoBERTa and what descends from it).
+    `pooler_activation` and `pooler_norm`: what the family's own classifier has between its dense and its output layer.
+    """
+
+    layers: str = "encoder.layer"
+    packed: bool = True
+    position_offset: bool = False
+    shared_layers: bool = False
+    pooler_activation: str = "tanh"
+    pooler_norm: bool = False
+
+
+FAMILIES: dict[str, Family] = {
+    "bert": Family(),
+    "electra": Family(pooler_activation="gelu"),
+    "roberta": Family(position_offset=True),
+    "xlm-roberta": Family(position_offset=True),
+    "camembert": Family(position_offset=True),
+    "distilbert": Family(layers="transformer.layer", pooler_activation="relu"),
+    "albert": Family(layers="encoder.albert_layer_groups", shared_layers=True),
+    "modernbert": Family(layers="layers", pooler_activation="gelu", pooler_norm=True),
+    "deberta": Family(packed=False, pooler_activation="gelu"),
+    "deberta-v2": Family(packed=False, pooler_activation="gelu"),
+    "mpnet": Family(packed=False, position_offset=True),
+}
+
+
+def layer_of(parameter_name: str, num_layers: int, shared: bool) -> int:
+    """The layer of an encoder's parameter: -1 embeddings and relative positions, `num_layers` above the last layer."""
+    if shared and "albert_layer_groups" in parameter_name:
+        return num_layers - 1
+    found = _LAYER.search(parameter_name)
+    if found:
+        return int(found.group(1))
+    if parameter_name.startswith(("pooler.", "final_norm.")):
+        return num_layers
+    return EMBEDDINGS
+
+
+class LayerCapture:
+    """Collects the outputs of an encoder's layers through forward hooks.
+
+    Hooks and not `output_hidden_states`, because transformers puts ModernBERT's final norm into the last entry.
+    """
+
+    def __init__(self, model: nn.Module, family: Family) -> None:
+        self.outputs: list[Tensor] = []
+        container = model.get_submodule(family.layers)
+        assert isinstance(container, nn.ModuleList)
+        for layer in container:
+            layer.register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, args: Any, output: Any) -> None:
+        self.outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    def take(self, count: int) -> list[Tensor]:
+        """The outputs of the first `count` layers of the forward pass that just ran."""
+        outputs, self.outputs = self.outputs[:count], []
+        return outputs
+
+    def clear(self) -> None:
+        """Forget what a recomputation in the backward pass may have added."""
+        self.outputs = []
+
+
+def chosen_layers(layers: tuple[int, ...] | str, num_layers: int) -> tuple[int, ...]:
+    """Layer numbers from 0, in the order given; negative ones count from the end, "all" is every layer.
+
+    Raises `IndexError` with a plain message for a layer that the encoder does not have.
+    """
+    if isinstance(layers, str):
+        return tuple(range(num_layers))
+    for layer in layers:
+        if not -num_layers <= layer < num_layers:
+            raise IndexError(
+                f"layer {layer} does not exist: there are {num_layers}, 0 to {num_layers - 1} or -1 to -{num_layers}"
+            )
+    return tuple(layer % num_layers for layer in layers)

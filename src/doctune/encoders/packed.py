@@ -1,0 +1,96 @@
+"""An encoder of transformers, run on packed tokens."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.masking_utils import AttentionMaskInterface
+from transformers.modeling_utils import AttentionInterface
+
+from doctune.encoders import attention
+from doctune.encoders.base import Family, LayerCapture, layer_of
+from doctune.tensors import Batch, HiddenStates
+
+
+def _no_mask(*args: Any, **kwargs: Any) -> None:
+    """The layout says who attends to whom; there is no mask to build."""
+
+
+def register_attention() -> None:
+    """Make packed attention known to transformers under its name; calling it again changes nothing."""
+    AttentionInterface.register(attention.NAME, attention.packed_attention)
+    AttentionMaskInterface.register(attention.NAME, _no_mask)
+
+
+class TransformersEncoder(nn.Module):
+    """Common to packed and padded encoders: which layers are read, and what their parameters are called.
+
+    `layers` are the layers that `forward` returns, from 0; `num_layers` is how many the encoder had before those above
+    the highest one used were cut off.
+    """
+
+    packing = ""
+
+    def __init__(self, model: PreTrainedModel, family: Family, layers: tuple[int, ...], num_layers: int) -> None:
+        super().__init__()
+        self.model, self.family, self.layers, self.num_layers = model, family, layers, num_layers
+        self.config = model.config
+        self.hidden_size: int = model.config.hidden_size
+        self.position_offset: int = model.config.pad_token_id + 1 if family.position_offset else 0
+        self.max_seq_len: int = model.config.max_position_embeddings - self.position_offset
+        self._capture = LayerCapture(model, family)
+        self._takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
+
+    def layer_of(self, parameter_name: str) -> int:
+        """The layer of a parameter; see `doctune.encoders.base.layer_of`."""
+        return layer_of(parameter_name.removeprefix("model."), self.num_layers, self.family.shared_layers)
+
+    def _run(self, inputs: dict[str, Any], token_type_ids: Tensor) -> list[Tensor]:
+        """Run the model; the chosen layers' outputs."""
+        if self._takes_types:
+            inputs["token_type_ids"] = token_type_ids
+        self._capture.clear()
+        last = self.model(**inputs, return_dict=True).last_hidden_state
+        outputs = self._capture.take(max(self.layers) + 1)
+        if max(self.layers) == self.num_layers - 1:
+            # Behind the last layer some families have a norm that belongs to its output.
+            outputs[-1] = last
+        return [outputs[layer] for layer in self.layers]
+
+
+class PackedEncoder(TransformersEncoder):
+    """Runs the packed row as a batch of one; attention is told the sequences by the layout."""
+
+    packing = "packed"
+
+    def forward(self, batch: Batch) -> HiddenStates:
+        """`Batch` of T tokens to the chosen layers' hidden states, each [T, H]."""
+        layout = attention.Layout.of(batch, self.config.num_attention_heads)
+        inputs = {
+            "input_ids": batch.input_ids.unsqueeze(0),
+            "position_ids": (batch.position_ids + self.position_offset).unsqueeze(0),
+            "layout": layout,
+        }
+        outputs = self._run(inputs, batch.token_type_ids.unsqueeze(0))
+        return HiddenStates(tuple(x[0] for x in outputs), batch.cu_seqlens, batch.window_of, batch.num_documents)
+
+
+class PaddedEncoder(TransformersEncoder):
+    """The fallback for encoders whose attention does not go through transformers' interface: unpack, run, re-pack."""
+
+    packing = "padded"
+
+    def forward(self, batch: Batch) -> HiddenStates:
+        """As `PackedEncoder.forward`, with padding inside."""
+        lengths = batch.cu_seqlens.diff()
+        real = torch.arange(batch.max_seqlen, device=lengths.device) < lengths.unsqueeze(1)
+        shape = (len(lengths), batch.max_seqlen)
+        ids = batch.input_ids.new_full(shape, self.config.pad_token_id or 0).masked_scatter(real, batch.input_ids)
+        types = batch.token_type_ids.new_zeros(shape).masked_scatter(real, batch.token_type_ids)
+        inputs = {"input_ids": ids, "attention_mask": real.long()}
+        outputs = self._run(inputs, types)
+        return HiddenStates(tuple(x[real] for x in outputs), batch.cu_seqlens, batch.window_of, batch.num_documents)

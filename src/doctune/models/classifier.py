@@ -1,0 +1,125 @@
+"""The classifier: encoder, pooling over tokens, pooling over layers, head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from doctune.encoders.base import FAMILIES
+from doctune.encoders.dropout import ByteDropout
+from doctune.encoders.load import Loaded
+from doctune.encoders.packed import TransformersEncoder
+from doctune.heads.linear import LinearHead
+from doctune.pooling.layers import Kind, LayerPooling
+from doctune.pooling.tokens import Attention, Cls, Max, Mean, Pooler
+from doctune.tensors import Batch, Loss
+
+TOKEN_POOLINGS = {"cls": Cls, "mean": Mean, "max": Max}
+
+
+class Classifier(nn.Module):
+    """Packed batch in, logits [D, C] out.
+
+    Tokens are pooled in every chosen layer first, then the layers: "max over the last four layers" is the maximum of
+    their [CLS] vectors, as in the paper. The pooler, if chosen, is shared by the layers.
+    """
+
+    def __init__(
+        self, encoder: TransformersEncoder, token_pooling: nn.Module, layer_pooling: LayerPooling, head: LinearHead
+    ) -> None:
+        super().__init__()
+        self.encoder, self.token_pooling, self.layer_pooling, self.head = encoder, token_pooling, layer_pooling, head
+        self.encoder_frozen = False
+
+    def features(self, batch: Batch) -> Tensor:
+        """What the head sees: [D, F]."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_frozen):
+            states = self.encoder(batch)
+        pooled: Tensor = self.layer_pooling([self.token_pooling(layer, states) for layer in states.layers])
+        return pooled
+
+    def forward(self, batch: Batch) -> Tensor:
+        logits: Tensor = self.head(self.features(batch))
+        return logits
+
+    def objective(self, batch: Batch) -> tuple[Loss, Tensor]:
+        """The loss of a labelled batch, and the logits it came from."""
+        assert batch.labels is not None
+        logits = self(batch)
+        return self.head.loss(logits, batch.labels), logits
+
+    def freeze_encoder(self) -> None:
+        """Train only what is new: the encoder, and a pooler that came with it, stay as they are, without dropout."""
+        self.encoder_frozen = True
+        self.encoder.requires_grad_(False)
+        if isinstance(self.token_pooling, Pooler) and self.token_pooling.pretrained:
+            self.token_pooling.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Classifier:
+        """As in PyTorch, but a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.encoder_frozen:
+            self.encoder.eval()
+        return self
+
+    def layer_of(self, parameter_name: str) -> int:
+        """The layer of a parameter: -1 embeddings, 0 .. num_layers - 1, and `num_layers` for pooling and head."""
+        if parameter_name.startswith("encoder."):
+            return self.encoder.layer_of(parameter_name.removeprefix("encoder."))
+        return self.encoder.num_layers
+
+
+def build_classifier(
+    loaded: Loaded,
+    token_pooling: str,
+    layer_pooling: Kind,
+    num_labels: int,
+    label_smoothing: float = 0.0,
+    dropout: float | None = None,
+) -> Classifier:
+    """Put a classifier on a loaded encoder; new layers are drawn from the current random state."""
+    encoder, config = loaded.encoder, loaded.config
+    std = getattr(config, "initializer_range", 0.02)
+    layers = LayerPooling(layer_pooling, len(encoder.layers), encoder.hidden_size)
+    head = LinearHead(
+        ByteDropout(_dropout_rate(config) if dropout is None else dropout),
+        layers.output_size,
+        num_labels,
+        std,
+        label_smoothing,
+    )
+    return Classifier(encoder, _token_pooling(loaded, token_pooling, std), layers, head)
+
+
+def _token_pooling(loaded: Loaded, kind: str, std: float) -> nn.Module:
+    hidden = loaded.encoder.hidden_size
+    if kind == "attention":
+        return Attention(hidden)
+    if kind != "pooler":
+        return TOKEN_POOLINGS[kind]()
+    family = FAMILIES[loaded.config.model_type]
+    norm = None
+    if family.pooler_norm:
+        norm = nn.LayerNorm(hidden, eps=loaded.config.norm_eps, bias=loaded.config.norm_bias)
+    if loaded.pooler is not None:
+        return Pooler(loaded.pooler, family.pooler_activation, True, norm)
+    dense = nn.Linear(hidden, hidden, bias=getattr(loaded.config, "classifier_bias", True))
+    nn.init.normal_(dense.weight, std=std)
+    if dense.bias is not None:
+        nn.init.zeros_(dense.bias)
+    return Pooler(dense, family.pooler_activation, False, norm)
+
+
+def _dropout_rate(config: object) -> float:
+    """The rate before the output layer, where each family's own classifier has it."""
+    for name in (
+        "classifier_dropout",
+        "classifier_dropout_prob",
+        "seq_classif_dropout",
+        "hidden_dropout_prob",
+        "dropout",
+    ):
+        rate = getattr(config, name, None)
+        if rate is not None:
+            return float(rate)
+    return 0.0

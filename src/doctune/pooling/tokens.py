@@ -1,0 +1,80 @@
+"""How the tokens of a sequence become one vector. Each takes packed [T, H] and gives [N, H]."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from doctune.tensors import HiddenStates
+
+ATTENTION_SIZE = 128
+
+
+class TokenPooling(Protocol):
+    """One vector for each sequence. `states` tells where sequences begin; `x` is one layer of it."""
+
+    def __call__(self, x: Tensor, states: HiddenStates) -> Tensor: ...
+
+
+class Cls(nn.Module):
+    """The hidden state of the first token."""
+
+    def forward(self, x: Tensor, states: HiddenStates) -> Tensor:
+        return x.index_select(0, states.first_rows)
+
+
+class Mean(nn.Module):
+    """The mean over all tokens, special ones included, as sentence-transformers does."""
+
+    def forward(self, x: Tensor, states: HiddenStates) -> Tensor:
+        lengths = states.cu_seqlens.diff()
+        sums = x.new_zeros(len(lengths), x.shape[1], dtype=torch.float32)
+        return (sums.index_add(0, states.sequence_of, x.float()) / lengths.unsqueeze(1)).to(x.dtype)
+
+
+class Max(nn.Module):
+    """The largest value of each dimension over all tokens."""
+
+    def forward(self, x: Tensor, states: HiddenStates) -> Tensor:
+        index = states.sequence_of.unsqueeze(1).expand(-1, x.shape[1])
+        lowest = x.new_full((len(states.cu_seqlens) - 1, x.shape[1]), float("-inf"))
+        return lowest.scatter_reduce(0, index, x, "amax")
+
+
+class Attention(nn.Module):
+    """A weighted mean over tokens; the weights are learned: softmax over w2 tanh(w1 x)."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.linear_first = nn.Linear(hidden_size, ATTENTION_SIZE)
+        self.linear_second = nn.Linear(ATTENTION_SIZE, 1)
+
+    def forward(self, x: Tensor, states: HiddenStates) -> Tensor:
+        scores = self.linear_second(torch.tanh(self.linear_first(x))).squeeze(1).float()
+        of, count = states.sequence_of, len(states.cu_seqlens) - 1
+        highest = scores.new_full((count,), float("-inf")).scatter_reduce(0, of, scores.detach(), "amax")
+        weights = torch.exp(scores - highest[of])
+        sums = weights.new_zeros(count).index_add(0, of, weights)
+        weighted = x.float() * (weights / sums[of]).unsqueeze(1)
+        return x.new_zeros(count, x.shape[1], dtype=torch.float32).index_add(0, of, weighted).to(x.dtype)
+
+
+class Pooler(nn.Module):
+    """[CLS] through a dense layer and an activation: BERT's pooled output, or its like in other families.
+
+    `pretrained` says whether `dense` came with the checkpoint. `norm` follows the activation where the family has one.
+    """
+
+    def __init__(self, dense: nn.Linear, activation: str, pretrained: bool, norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.dense = dense
+        self.activation = ACT2FN[activation]
+        self.norm = norm
+        self.pretrained = pretrained
+
+    def forward(self, x: Tensor, states: HiddenStates) -> Tensor:
+        pooled: Tensor = self.activation(self.dense(x.index_select(0, states.first_rows)))
+        return pooled if self.norm is None else self.norm(pooled)
