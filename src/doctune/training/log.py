@@ -1,0 +1,24 @@
+"""metrics.jsonl: one JSON object a line, appended as training goes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from doctune.files import no_space_is_one_line
+
+
+class MetricsLog:
+    """Appends records to a JSONL file; each is on disk when `write` returns, so a killed run loses none."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with no_space_is_one_line(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+
+    def write(self, **record: Any) -> None:
+        """Append one record; `kind` says what it is: step, evaluation, test."""
+        with no_space_is_one_line(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")

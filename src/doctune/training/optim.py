@@ -1,0 +1,72 @@
+"""Optimisers: PyTorch's AdamW, and the original's BERTAdam for repeating the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from doctune.settings import OptimizerSettings
+from doctune.training.schedule import Factor
+
+
+class BertAdam(torch.optim.Optimizer):
+    """Adam as the original has it: no bias correction, clipping per tensor, a step count per parameter.
+
+    A group has `base_lr` and `weight_decay`; the rate of a parameter's step is `base_lr * factor(its step)`, counted
+    from 0. Source: the update rule of `BERTAdam` in the paper's code.
+    """
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        factor: Factor,
+        betas: tuple[float, float],
+        epsilon: float,
+        max_grad_norm: float,
+    ) -> None:
+        super().__init__(groups, {"lr": 0.0, "base_lr": 0.0, "weight_decay": 0.0})
+        self.factor, self.betas, self.epsilon, self.max_grad_norm = factor, betas, epsilon, max_grad_norm
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of every parameter that has a gradient."""
+        first, second = self.betas
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["step"] = 0
+                    state["m"], state["v"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+                gradient = self._clipped(parameter.grad)
+                state["m"].mul_(first).add_(gradient, alpha=1 - first)
+                state["v"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+                update = state["m"] / (state["v"].sqrt() + self.epsilon)
+                if group["weight_decay"] > 0:
+                    update += group["weight_decay"] * parameter
+                parameter.sub_(update, alpha=group["base_lr"] * self.factor(state["step"]))
+                state["step"] += 1
+        return None
+
+    def _clipped(self, gradient: Tensor) -> Tensor:
+        if self.max_grad_norm <= 0:
+            return gradient
+        scale = self.max_grad_norm / (gradient.norm() + 1e-6)
+        clipped: Tensor = gradient * scale.clamp(max=1.0)
+        return clipped
+
+
+def make_optimizer(groups: list[dict[str, Any]], settings: OptimizerSettings, factor: Factor) -> torch.optim.Optimizer:
+    """The optimiser that the settings name, on the groups of `parameter_groups`."""
+    if settings.optimizer == "bert-adam":
+        return BertAdam(groups, factor, settings.betas, settings.epsilon, settings.max_grad_norm)
+    return torch.optim.AdamW(groups, betas=settings.betas, eps=settings.epsilon, fused=True)
