@@ -1,0 +1,234 @@
+"""The command line. The only file with imports inside functions: `--help` must not wait for torch."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from doctune import __version__
+from doctune.errors import UserError
+
+Arguments = argparse.Namespace
+FINETUNE_EXAMPLES = """examples:
+  doctune finetune --train reviews.csv --text review --label stars --encoder bert-base-uncased --output runs/reviews
+  doctune finetune --train train.jsonl --test test.jsonl --encoder ./my-encoder --seeds 3 --output runs/three
+  doctune finetune --dataset trec --data TREC --encoder minilm --max-seq-len 64 --output runs/trec
+  doctune finetune --config runs/reviews/config.toml --learning-rate 5e-5 --output runs/again
+"""
+SECTIONS = {
+    "": "run", "data": "data", "encoder": "encoder", "truncation": "long texts", "features": "features",
+    "optimizer": "optimiser", "schedule": "schedule", "layerwise": "layers' learning rates", "training": "training",
+}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 if all went well, 2 after a one-line error, 130 after Ctrl-C."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        args = parser(arguments).parse_args(arguments)
+        args.run(args)
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"doctune: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("doctune: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): that is no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(0)
+
+
+def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser; only the command in `arguments` gets its flags, as the others are not asked for."""
+    root = argparse.ArgumentParser(
+        prog="doctune",
+        description="Fine-tune BERT-family encoders into text classifiers from your own documents.",
+        epilog="doctune COMMAND --help tells a command's flags, with examples.",
+    )
+    root.add_argument("--version", action="version", version=f"doctune {__version__}")
+    commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    asked = next((a for a in arguments if not a.startswith("-")), "")
+    for name, (add, line) in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=line, description=line, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
+        if name == asked:
+            add(command)
+    return root
+
+
+def _finetune(command: argparse.ArgumentParser) -> None:
+    from doctune.settings import FinetuneSettings, dotted_fields
+
+    command.epilog = FINETUNE_EXAMPLES
+    groups = {key: command.add_argument_group(title) for key, title in SECTIONS.items()}
+    groups[""].add_argument("--config", metavar="FILE", help="TOML file with settings; flags win over it")
+    groups[""].add_argument(
+        "--set", action="append", default=[], metavar="SECTION.NAME=VALUE", help="any setting by its full name"
+    )
+    groups[""].add_argument("--dry-run", action="store_true", help="print what would run, and write nothing")
+    for dotted, field in dotted_fields(FinetuneSettings).items():
+        section, _, name = dotted.rpartition(".")
+        groups[section].add_argument(f"--{name.replace('_', '-')}", dest=dotted, default=None, **_flag(field))
+    command.set_defaults(run=_run_finetune)
+
+
+def _flag(field: Any) -> dict[str, Any]:
+    """argparse's arguments for a setting; values stay text, the settings themselves check them."""
+    default = field.get_default()
+    text = field.description.replace("%", "%%")
+    if default is not None and not field.is_required() and default != ():
+        shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+        text += f" (default: {shown})"
+    kind = field.annotation
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction, "help": text}
+    options = [str(value) for value in typing.get_args(kind)] if typing.get_origin(kind) is typing.Literal else None
+    if options:
+        return {"choices": options, "help": text}
+    members = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+    if any(typing.get_origin(member) is tuple for member in members):
+        return {"nargs": "+", "metavar": "VALUE", "help": text}
+    return {"metavar": "VALUE", "help": text}
+
+
+def _tree(args: Arguments) -> dict[str, Any]:
+    """The settings that were given: config file, then --set, then flags."""
+    from pathlib import Path
+
+    from doctune.config import merge, parse_overrides, read_toml
+
+    flags: dict[str, Any] = {}
+    for dotted, value in vars(args).items():
+        if value is None or dotted in ("config", "set", "dry_run", "run"):
+            continue
+        if isinstance(value, list):
+            # One word may be the name of a choice ("all", "balanced") and not a list.
+            value = value[0] if len(value) == 1 and value[0] in ("all", "balanced", "none") else value
+        for part in reversed(dotted.split(".")):
+            value = {part: value}
+        flags = merge(flags, value)
+    return merge({} if args.config is None else read_toml(Path(args.config)), parse_overrides(args.set), flags)
+
+
+def _run_finetune(args: Arguments) -> None:
+    from doctune.settings import FinetuneSettings
+
+    settings = FinetuneSettings.build(_tree(args))
+    if args.dry_run:
+        from doctune.commands.dry_run import describe
+
+        print(describe(settings))
+        return
+    from doctune.commands.finetune import run
+    from doctune.evaluation.report import summary_table
+
+    report = run(settings, _command_line())
+    print(summary_table(report))
+    print(f"\nreport  {settings.output}/report.html\nmodel   {settings.output}/model")
+
+
+def _command_line() -> str:
+    return shlex.join(["doctune", *sys.argv[1:]])
+
+
+def _reading(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("reading (default: as the training data was read)")
+    group.add_argument("--text", nargs="+", metavar="COLUMN", help="column(s) of the text")
+    group.add_argument("--text-pair", metavar="COLUMN", help="column of the second text")
+    group.add_argument("--label", metavar="COLUMN", help="column of the label")
+    group.add_argument("--format", choices=["auto", "csv", "tsv", "jsonl", "parquet", "folder"])
+    group.add_argument("--encoding", help="text encoding of the file")
+    group.add_argument(
+        "--header", action=argparse.BooleanOptionalAction, default=None, help="whether the first row names the columns"
+    )
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+
+
+def _reading_given(args: Arguments) -> dict[str, Any]:
+    names = ("text", "text_pair", "label", "format", "encoding", "header")
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def _evaluate(command: argparse.ArgumentParser) -> None:
+    command.epilog = "example:\n  doctune evaluate runs/reviews/model test.csv --output figures.json\n"
+    command.add_argument("model", metavar="MODEL", help="model folder or run directory")
+    command.add_argument("data", metavar="DATA", help="labelled documents")
+    command.add_argument("--output", metavar="FILE", help="write the figures as JSON")
+    command.add_argument("--predictions", metavar="FILE", help="write each document's prediction as JSON lines")
+    _reading(command)
+    command.set_defaults(run=_run_evaluate)
+
+
+def _run_evaluate(args: Arguments) -> None:
+    from doctune.commands.evaluate import main as evaluate
+
+    evaluate(args.model, args.data, args.device, args.output, args.predictions, _reading_given(args))
+
+
+def _predict(command: argparse.ArgumentParser) -> None:
+    command.epilog = (
+        "examples:\n  doctune predict runs/reviews/model new.csv --output predictions.csv\n"
+        "  echo 'Where is Aspen ?' | doctune predict runs/trec/model -\n"
+    )
+    command.add_argument("model", metavar="MODEL", help="model folder or run directory")
+    command.add_argument(
+        "source", metavar="FILE", help="documents; - reads standard input: a text a line, or JSON lines"
+    )
+    command.add_argument("--output", metavar="FILE", help="file to write (.csv or .jsonl); default: standard output")
+    command.add_argument("--output-format", choices=["jsonl", "csv"], help="default: by the output's name, else jsonl")
+    _reading(command)
+    command.set_defaults(run=_run_predict)
+
+
+def _run_predict(args: Arguments) -> None:
+    from doctune.commands.predict import main as predict
+
+    predict(args.model, args.source, args.output, args.output_format, args.device, _reading_given(args))
+
+
+def _demo(command: argparse.ArgumentParser) -> None:
+    command.epilog = "examples:\n  doctune demo\n  doctune demo --encoder tiny --output runs/tiny\n"
+    command.add_argument(
+        "--encoder", default="minilm", help="minilm (the registry wheel), tiny (from scratch), or a folder"
+    )
+    command.add_argument(
+        "--output", default="runs/demo", help="run directory (default: runs/demo; an older demo there is replaced)"
+    )
+    command.add_argument("--smoke", action="store_true", help="a few seconds: hardly any documents")
+    command.set_defaults(run=_run_demo)
+
+
+def _run_demo(args: Arguments) -> None:
+    from doctune.commands.demo import demo
+
+    demo(args.encoder, args.output, args.smoke, _command_line())
+
+
+def _datasets(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(run=_run_datasets)
+
+
+def _run_datasets(args: Arguments) -> None:
+    from doctune.readers import DATASETS
+
+    for name, dataset in DATASETS.items():
+        print(f"{name:<16}{dataset.description}\n{'':<16}files: {dataset.files}")
+
+
+COMMANDS = {
+    "finetune": (_finetune, "fine-tune an encoder on labelled documents, test it, and save the classifier"),
+    "evaluate": (_evaluate, "measure a model on labelled documents"),
+    "predict": (_predict, "label new documents with a model"),
+    "datasets": (_datasets, "list the known data sets and the files they are read from"),
+    "demo": (_demo, "show the main job on docstrings of the installed Python packages"),
+}

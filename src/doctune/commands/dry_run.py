@@ -1,0 +1,45 @@
+"""`doctune finetune --dry-run`: what would run, without torch and without writing anything."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from doctune.config import to_toml
+from doctune.errors import DataError
+from doctune.examples import label_order
+from doctune.readers import sources
+from doctune.settings import FinetuneSettings
+
+
+def describe(settings: FinetuneSettings) -> str:
+    """The resolved settings as TOML, what the data files hold, and how many steps that makes.
+
+    Reads the data once, and raises the errors that a run would raise about it.
+    """
+    lines = [to_toml(settings).rstrip(), "", "# what would run"]
+    counts: dict[str, Counter[str | None]] = {}
+    for split, source in sources(settings.data).items():
+        counts[split] = Counter(example.label for example in source.read() if example.text.strip() or example.text_pair)
+        lines.append(f"# {split}: {counts[split].total():,} documents in {source.name}")
+    train = counts["train"]
+    names = label_order({label for label in train if label is not None})
+    shown = ", ".join(f"{name} ({train[name]:,})" for name in names[:12]) + (", ..." if len(names) > 12 else "")
+    lines.append(f"# {len(names)} classes: {shown}")
+    for split, labels in counts.items():
+        unknown = sorted(str(label) for label in labels if label not in train)
+        if unknown:
+            raise DataError(
+                f"{split}: class {unknown[0]!r} does not occur in training; training has {', '.join(names)}"
+            )
+    documents = train.total()
+    if "validation" not in counts:
+        held = round(documents * settings.data.validation_fraction)
+        documents -= held
+        lines.append(f"# validation: about {held:,} documents held out of train")
+    training = settings.training
+    if training.tokens_per_batch is None:
+        steps = math.ceil(documents / training.batch_size / training.accumulation * training.epochs)
+        lines.append(f"# about {steps:,} steps for each of {training.seeds} seed{'s' if training.seeds > 1 else ''}")
+    lines.append(f"# output: {settings.output}")
+    return "\n".join(lines)

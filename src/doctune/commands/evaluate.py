@@ -1,0 +1,60 @@
+"""`doctune evaluate`: a model's figures on labelled documents."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from doctune.commands.predict import data_settings, load
+from doctune.evaluation.metrics import Metrics, compute
+from doctune.evaluation.predict import predict, write_predictions
+from doctune.files import write_json
+from doctune.readers import open_source
+
+
+def evaluate(
+    model: str | Path, data: str | Path, *, device: str = "auto", predictions: str | Path | None = None, **reading: Any
+) -> Metrics:
+    """Error, accuracy, F1 and confusion of a model on the labelled documents of a file.
+
+    The file is read as the training data was, except for the `reading` settings given. `predictions`: a JSONL file to
+    write each document's prediction to. Raises `DataError` for a class that the model does not know.
+    """
+    predictor = load(model, device)
+    settings = data_settings(predictor.description, str(data), **reading)
+    source = open_source(str(data), settings, "test")
+    with tempfile.TemporaryDirectory(prefix="doctune-") as folder:
+        dataset = predictor.dataset(source.read(), Path(folder), "test", labelled=True)
+        probabilities = predict(predictor.model, dataset, predictor.collator, predictor.device, "evaluate")
+        if predictions is not None:
+            write_predictions(Path(predictions), dataset, probabilities)
+        return compute(probabilities, dataset.labels, dataset.names)
+
+
+def main(
+    model: str, data: str, device: str, output: str | None, predictions: str | None, reading: dict[str, Any]
+) -> None:
+    """The command: print the figures, and write them as JSON where asked."""
+    metrics = evaluate(model, data, device=device, predictions=predictions, **reading)
+    print(table(metrics))
+    if output is not None:
+        write_json(Path(output), metrics.to_json())
+        print(f"figures in {output}", file=sys.stderr)
+
+
+def table(metrics: Metrics) -> str:
+    """The figures as lines of text."""
+    low, high = metrics.error_interval_percent
+    width = max(12, *(len(row.name) for row in metrics.per_class))
+    lines = [
+        f"documents   {metrics.count:,}",
+        f"error       {metrics.error_percent:.2f} % (95 % interval {low:.2f} to {high:.2f})",
+        f"macro-F1    {metrics.macro_f1:.4f}",
+        "",
+        f"{'class':<{width}}  precision  recall     F1  documents",
+    ]
+    for row in metrics.per_class:
+        lines.append(f"{row.name:<{width}}  {row.precision:9.3f}  {row.recall:6.3f}  {row.f1:5.3f}  {row.support:9,}")
+    return "\n".join(lines)

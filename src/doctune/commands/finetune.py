@@ -1,0 +1,159 @@
+"""`doctune finetune`: labelled documents in, a tested and usable classifier out."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import doctune
+from doctune.commands import reporting
+from doctune.commands.fit import Fitted, fit
+from doctune.commands.prepare import check_fit, make_collator, prepare
+from doctune.config import Tree, merge, read_toml, write_toml
+from doctune.devices import Device, choose_device
+from doctune.encoders.base import FAMILIES
+from doctune.encoders.load import check_folder, resolve_encoder
+from doctune.errors import ConfigError, UserError
+from doctune.evaluation.report import write_report
+from doctune.evaluation.schema import Report
+from doctune.files import no_space_is_one_line, write_json
+from doctune.models.folder import link_model
+from doctune.settings import FinetuneSettings, from_flat
+from doctune.text.tokenizer import TextTokenizer
+from doctune.training.layerwise import default_learning_rate
+
+
+def finetune(config: str | Path | None = None, command: str = "", **settings: Any) -> Report:
+    """Fine-tune an encoder and test it; the report that is also written to the run directory.
+
+    `config` is a TOML file; `settings` are names of `doctune.settings`, for instance `train="a.csv", encoder="minilm",
+    output="runs/a", epochs=3`, and win over the file. Raises `UserError` with one clear line for bad input.
+    """
+    tree = merge({} if config is None else read_toml(Path(config)), from_flat(settings))
+    return run(FinetuneSettings.build(tree), command or "doctune.finetune")
+
+
+def run(settings: FinetuneSettings, command: str) -> Report:
+    """Everything from settings to report. On bad input nothing half-written stays; finished seeds do."""
+    output = Path(settings.output).expanduser()
+    check_output(output)
+    settings, encoder_folder, tokenizer = resolve(settings)
+    device = choose_device(settings.training.device, settings.training.precision)
+    collator = make_collator(tokenizer, settings.truncation)
+    new = not output.exists()
+    try:
+        with no_space_is_one_line(output):
+            output.mkdir(parents=True, exist_ok=True)
+        prepared = prepare(settings, tokenizer, output / "shards")
+        check_space(output, encoder_folder, settings.training.seeds)
+        write_toml(output / "config.toml", settings)
+        write_json(output / "environment.json", environment(device, command))
+        seeds = range(settings.training.seed, settings.training.seed + settings.training.seeds)
+        fitted: list[Fitted] = []
+        for seed in seeds:
+            folder = output if len(seeds) == 1 else output / f"seed-{seed}"
+            if len(seeds) > 1:
+                print(f"seed {seed} ({len(fitted) + 1} of {len(seeds)})", file=sys.stderr)
+            one = fit(settings, prepared, tokenizer, collator, encoder_folder, folder, seed, device, not fitted)
+            fitted.append(one)
+            if len(seeds) > 1:
+                write_report(folder, reporting.single(settings, prepared, collator, one, command))
+    except UserError:
+        _clean_up(output, new)
+        raise
+    if len(fitted) == 1:
+        report = reporting.single(settings, prepared, collator, fitted[0], command)
+    else:
+        report = reporting.several(settings, prepared, collator, fitted, command)
+        best = reporting.best_seed(fitted)
+        link_model(best.folder / "model", output / "model")
+        shutil.copyfile(best.folder / "predictions.jsonl", output / "predictions.jsonl")
+    write_report(output, report)
+    return report
+
+
+def resolve(settings: FinetuneSettings) -> tuple[FinetuneSettings, Path, TextTokenizer]:
+    """Fill in what depends on the encoder (learning rate, token pooling) and check that everything fits."""
+    folder = resolve_encoder(settings.encoder.encoder, settings.encoder.revision)
+    config = check_folder(folder)
+    tokenizer = TextTokenizer.load(folder)
+    hidden = int(config.get("hidden_size") or config.get("dim") or 0)
+    family = FAMILIES[config["model_type"]]
+    offset = int(config.get("pad_token_id") or 0) + 1 if family.position_offset else 0
+    positions = int(config.get("max_position_embeddings") or 512) - offset
+    check_fit(tokenizer, int(config["vocab_size"]), positions, settings.truncation.max_seq_len, str(folder))
+    tree = settings.model_dump()
+    if settings.optimizer.learning_rate is None:
+        tree["optimizer"]["learning_rate"] = default_learning_rate(hidden)
+    if settings.features.token_pooling == "auto":
+        tree["features"]["token_pooling"] = "mean" if _pools_by_mean(folder) else "pooler"
+    return FinetuneSettings.build(tree), folder, tokenizer
+
+
+def _pools_by_mean(folder: Path) -> bool:
+    """Whether the folder is a sentence-transformers model that was trained with mean pooling."""
+    path = folder / "1_Pooling" / "config.json"
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens"))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def check_output(output: Path) -> None:
+    """The output directory must be new or empty."""
+    if output.is_file():
+        raise ConfigError(f"output: {output} is a file; give a new or empty directory")
+    if output.is_dir() and any(output.iterdir()):
+        raise ConfigError(f"output: {output} is not empty; give a new directory, or remove what is there")
+
+
+def check_space(output: Path, encoder_folder: Path, seeds: int) -> None:
+    """Refuse to train what could not be saved."""
+    size = sum(file.stat().st_size for file in encoder_folder.glob("*.safetensors"))
+    needed, free = int(1.1 * size * seeds), shutil.disk_usage(output).free
+    if free < needed:
+        raise UserError(
+            f"{output}: no space left on the disk for the model: {needed / 2**20:,.0f} MiB are needed, "
+            f"{free / 2**20:,.0f} MiB are free"
+        )
+
+
+def _clean_up(output: Path, new: bool) -> None:
+    """Remove an unfinished run; seeds that finished (they have a report) stay."""
+    finished = {path.parent for path in output.glob("seed-*/report.json")}
+    if not finished:
+        shutil.rmtree(output, ignore_errors=True)
+        if not new:
+            output.mkdir(exist_ok=True)
+        return
+    for folder in output.glob("seed-*"):
+        if folder not in finished:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def environment(device: Device, command: str) -> Tree:
+    """What a run depended on besides its settings."""
+    packages = ("torch", "transformers", "tokenizers", "safetensors", "pyarrow", "numpy")
+    return {
+        "doctune": doctune.__version__,
+        "command": command,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": str(device.torch),
+        "gpu": torch.cuda.get_device_name(device.torch) if device.torch.type == "cuda" else None,
+        "precision": device.precision,
+        "packages": {name: version(name) for name in packages},
+    }

@@ -1,0 +1,164 @@
+"""One run with one seed: build the classifier, train it, test it once, save it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import doctune
+from doctune import seeding
+from doctune.batches.collate import Collator
+from doctune.commands.prepare import Prepared
+from doctune.devices import Device
+from doctune.encoders.load import Loaded, load_encoder
+from doctune.errors import ConfigError
+from doctune.evaluation.metrics import Metrics, compute
+from doctune.evaluation.predict import Probabilities, predict, write_predictions
+from doctune.models.classifier import Classifier, build_classifier
+from doctune.models.folder import Description, save_model
+from doctune.settings import FinetuneSettings
+from doctune.store.splits import Dataset
+from doctune.text.tokenizer import TextTokenizer
+from doctune.training.layerwise import RateRow, parameter_groups
+from doctune.training.log import MetricsLog
+from doctune.training.loop import Evaluation, Outcome, plan_run, train
+from doctune.training.optim import make_optimizer
+from doctune.training.schedule import make_schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What one seed gives. `probabilities` are those of the test set, or of validation where there is none."""
+
+    seed: int
+    folder: Path
+    outcome: Outcome
+    validation: Metrics
+    test: Metrics | None
+    probabilities: Probabilities
+    rates: list[RateRow]
+    encoder: dict[str, Any]
+
+
+def fit(
+    settings: FinetuneSettings, prepared: Prepared, tokenizer: TextTokenizer, collator: Collator,
+    encoder_folder: Path, folder: Path, seed: int, device: Device, announce: bool,
+) -> Fitted:  # fmt: skip
+    """Train with one seed into `folder`: metrics.jsonl, predictions.jsonl and model/.
+
+    `settings` are resolved: the learning rate and the token pooling are given. `announce` prints the table of rates.
+    """
+    log = MetricsLog(folder / "metrics.jsonl")
+    torch.manual_seed(seeding.derive(seed, "new layers"))
+    loaded = load_encoder(encoder_folder, settings.encoder, settings.features.layers)
+    model = _classifier(settings, loaded, prepared).to(device.torch)
+    learning_rate = settings.optimizer.learning_rate
+    assert learning_rate is not None
+    if settings.layerwise.freeze_encoder:
+        model.freeze_encoder()
+    groups, rates = parameter_groups(model, learning_rate, settings.optimizer.weight_decay, settings.layerwise)
+    if announce:
+        print(rate_table(rates))
+    plan = plan_run(prepared.train, collator, settings.training, seed)
+    factor = make_schedule(settings.schedule, len(plan.steps))
+    optimizer = make_optimizer(groups, settings.optimizer, factor)
+
+    def evaluate() -> Evaluation:
+        metrics = _metrics(model, prepared.validation, collator, device)
+        score = (
+            -metrics.loss if settings.training.select == "loss" else float(getattr(metrics, settings.training.select))
+        )
+        return Evaluation(score, {f"validation_{k}": v for k, v in _headline(metrics).items()})
+
+    outcome = train(
+        model, prepared.train, collator, plan, optimizer, factor, evaluate, settings.training,
+        settings.optimizer.max_grad_norm, device, seed, log,
+    )  # fmt: skip
+    validation = _metrics(model, prepared.validation, collator, device)
+    judged = prepared.validation if prepared.test is None else prepared.test
+    probabilities = predict(model, judged, collator, device, judged.name)
+    test = None if prepared.test is None else compute(probabilities, judged.labels, judged.names)
+    if test is not None:
+        log.write(kind="test", **_headline(test))
+    write_predictions(folder / "predictions.jsonl", judged, probabilities)
+    description = _description(settings, model, prepared)
+    save_model(model, loaded.config, description, tokenizer, folder / "model")
+    return Fitted(seed, folder, outcome, validation, test, probabilities, rates, _encoder_facts(model))
+
+
+def _classifier(settings: FinetuneSettings, loaded: Loaded, prepared: Prepared) -> Classifier:
+    features, training = settings.features, settings.training
+    model = build_classifier(
+        loaded,
+        features.token_pooling,
+        features.layer_pooling,
+        len(prepared.names),
+        training.label_smoothing,
+        settings.encoder.dropout,
+    )
+    model.head.class_weights = class_weights(settings, prepared.train)
+    if training.gradient_checkpointing:
+        inner = model.encoder.model
+        if not inner.supports_gradient_checkpointing:
+            raise ConfigError(f"training.gradient_checkpointing: {loaded.config.model_type} does not support it")
+        inner.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def class_weights(settings: FinetuneSettings, train_set: Dataset) -> torch.Tensor | None:
+    """Weights [C]: none, the numbers given, or "balanced": D / (C * documents of the class), as scikit-learn has it."""
+    chosen = settings.training.class_weights
+    if chosen == "none":
+        return None
+    counts = np.array(list(train_set.per_class().values()), float)
+    if chosen == "balanced":
+        return torch.tensor(len(train_set) / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
+    if len(chosen) != len(counts):
+        raise ConfigError(
+            f"training.class_weights: {len(chosen)} weights for {len(counts)} classes "
+            f"({', '.join(train_set.names)}); give one for each"
+        )
+    return torch.tensor(chosen, dtype=torch.float32)
+
+
+def _metrics(model: Classifier, dataset: Dataset, collator: Collator, device: Device) -> Metrics:
+    return compute(predict(model, dataset, collator, device), dataset.labels, dataset.names)
+
+
+def _headline(metrics: Metrics) -> dict[str, float]:
+    return {
+        "error_percent": metrics.error_percent, "accuracy": metrics.accuracy,
+        "macro_f1": metrics.macro_f1, "loss": metrics.loss,
+    }  # fmt: skip
+
+
+def _description(settings: FinetuneSettings, model: Classifier, prepared: Prepared) -> Description:
+    data = settings.data
+    columns = data.model_dump(
+        mode="json", include={"dataset", "header", "text", "text_pair", "join", "label", "format", "encoding"}
+    )
+    return Description(
+        doctune=doctune.__version__, labels=prepared.names, truncation=settings.truncation, layers=model.encoder.layers,
+        num_layers=model.encoder.num_layers, layer_pooling=settings.features.layer_pooling,
+        token_pooling=settings.features.token_pooling,
+        packing=model.encoder.packing, columns={k: v for k, v in columns.items() if v is not None},
+    )  # fmt: skip
+
+
+def _encoder_facts(model: Classifier) -> dict[str, Any]:
+    encoder = model.encoder
+    return {
+        "hidden_size": encoder.hidden_size, "num_layers": max(encoder.layers) + 1,
+        "num_parameters": sum(p.numel() for p in model.parameters()), "packing": encoder.packing,
+    }  # fmt: skip
+
+
+def rate_table(rates: list[RateRow]) -> str:
+    """The learning rates as lines of text, from the head down to the embeddings."""
+    lines = [f"{'part':<20} {'peak rate':<12} {'parameters':>12}"]
+    lines += [f"{row.part:<20} {row.learning_rate:<12.4g} {row.parameters:>12,}" for row in rates]
+    return "\n".join(lines) + "\n"

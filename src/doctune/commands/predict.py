@@ -1,0 +1,209 @@
+"""`doctune predict`: labels and probabilities for new documents."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+
+from doctune.batches.collate import Collator
+from doctune.commands.prepare import make_collator
+from doctune.devices import Device, choose_device
+from doctune.errors import CheckpointError, DataError
+from doctune.evaluation.predict import Probabilities, prediction_rows
+from doctune.evaluation.predict import predict as predict_dataset
+from doctune.examples import Example
+from doctune.files import atomic_path
+from doctune.models.classifier import Classifier
+from doctune.models.folder import DESCRIPTION, Description, load_model
+from doctune.readers import open_source
+from doctune.settings import DataSettings
+from doctune.store.build import build_shard
+from doctune.store.splits import Dataset, make_dataset
+from doctune.text.tokenizer import TextTokenizer
+
+# Documents read, tokenised and predicted at a time, so that a file of any size needs constant memory.
+DOCUMENTS_AT_A_TIME = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """A model with everything that use needs."""
+
+    model: Classifier
+    description: Description
+    tokenizer: TextTokenizer
+    collator: Collator
+    device: Device
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, in the order of the columns of `predict_proba`."""
+        return self.description.labels
+
+    def dataset(self, examples: Iterable[Example], folder: Path, name: str, labelled: bool = False) -> Dataset:
+        """Examples as a data set of this model, with its shard in `folder`."""
+        built = build_shard(examples, self.tokenizer, folder, name)
+        return make_dataset(name, built.shard, self.labels, labelled)
+
+    def predict_proba(self, texts: Sequence[str | tuple[str, str]]) -> Probabilities:
+        """Class probabilities [D, C] of texts or text pairs, columns as in `labels`.
+
+        A text without any token has no evidence in it and gets equal probabilities.
+        """
+        pairs = [(text, None) if isinstance(text, str) else text for text in texts]
+        examples = [Example(str(i), text, text_pair=pair) for i, (text, pair) in enumerate(pairs)]
+        return self._probabilities(examples)
+
+    def predict(self, texts: Sequence[str | tuple[str, str]]) -> list[str]:
+        """The most probable label of each text."""
+        return [self.labels[i] for i in self.predict_proba(texts).argmax(axis=1)]
+
+    def _probabilities(self, examples: list[Example], what: str | None = None) -> Probabilities:
+        result = np.full((len(examples), len(self.labels)), 1.0 / len(self.labels))
+        with tempfile.TemporaryDirectory(prefix="doctune-") as folder:
+            numbered = [Example(str(i), e.text, text_pair=e.text_pair) for i, e in enumerate(examples)]
+            try:
+                dataset = self.dataset(numbered, Path(folder), "documents")
+            except DataError:
+                if any(e.text.strip() for e in examples):
+                    raise
+                return result
+            places = [int(i) for i in dataset.ids()]
+            result[places] = predict_dataset(self.model, dataset, self.collator, self.device, what)
+        return result
+
+    def rows(self, examples: Iterable[Example], what: str | None = None) -> Iterator[dict[str, Any]]:
+        """One dict a document, in order: id, label, probability, probabilities."""
+        waiting: list[Example] = []
+        for example in examples:
+            waiting.append(example)
+            if len(waiting) == DOCUMENTS_AT_A_TIME:
+                yield from self._rows(waiting, what)
+                waiting = []
+        if waiting:
+            yield from self._rows(waiting, what)
+
+    def _rows(self, examples: list[Example], what: str | None) -> Iterator[dict[str, Any]]:
+        return prediction_rows([e.id for e in examples], self.labels, self._probabilities(examples, what))
+
+
+def load(model: str | Path, device: str = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto") -> Predictor:
+    """Load a model folder, or the model of a run directory.
+
+    Raises `CheckpointError` for a folder that doctune did not write.
+    """
+    folder = Path(model).expanduser()
+    if not (folder / DESCRIPTION).is_file() and (folder / "model" / DESCRIPTION).is_file():
+        folder = folder / "model"
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder}: no such folder; give a run directory of doctune finetune, or its model folder"
+        )
+    chosen = choose_device(device, precision)
+    classifier, description = load_model(folder)
+    tokenizer = TextTokenizer.load(folder)
+    collator = make_collator(tokenizer, description.truncation)
+    return Predictor(classifier.to(chosen.torch), description, tokenizer, collator, chosen)
+
+
+def data_settings(description: Description, path: str, **given: Any) -> DataSettings:
+    """How to read a file for this model: as its training data was read, except for what is given."""
+    columns = {key: value for key, value in description.columns.items() if key != "format"}
+    return DataSettings.build({**columns, "train": path, **{k: v for k, v in given.items() if v is not None}})
+
+
+def predict(
+    model: str | Path, source: str | Path | Sequence[str], *, device: str = "auto", **reading: Any
+) -> list[dict[str, Any]]:
+    """Predict the documents of a file, or a list of texts: one dict each with id, label, probability, probabilities.
+
+    `reading` are settings of `doctune.settings.DataSettings`, where the file differs from the training data.
+    """
+    predictor = load(model, device)
+    if isinstance(source, str | Path):
+        return list(predictor.rows(read_documents(predictor.description, str(source), **reading)))
+    return list(predictor.rows(Example(str(i), text) for i, text in enumerate(source)))
+
+
+def read_documents(
+    description: Description, path: str, stream: IO[str] | None = None, **reading: Any
+) -> Iterator[Example]:
+    """The documents of a file, or of standard input for "-": a text a line, or JSON lines."""
+    if path == "-":
+        return _lines(stream or sys.stdin, description)
+    settings = data_settings(description, path, **reading)
+    return open_source(path, settings, "predict", labelled=False).read()
+
+
+def _lines(stream: IO[str], description: Description) -> Iterator[Example]:
+    text = description.columns.get("text", ["text"])
+    pair = description.columns.get("text_pair")
+    join = description.columns.get("join", " ")
+    for number, line in enumerate(stream, 1):
+        line = line.rstrip("\r\n")
+        if not line.lstrip().startswith("{"):
+            yield Example(str(number), line)
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            yield Example(str(number), line)
+            continue
+        missing = [str(c) for c in [*text, *([pair] if pair else [])] if str(c) not in record]
+        if missing:
+            raise DataError(
+                f"standard input:{number}: no {', '.join(missing)} in {', '.join(record)}; name the column with --text"
+            )
+        joined = join.join(str(record[str(c)]) for c in text if record[str(c)] not in (None, ""))
+        yield Example(str(record.get("id", number)), joined, text_pair=str(record[str(pair)]) if pair else None)
+
+
+def write_rows(rows: Iterable[dict[str, Any]], output: str | None, form: str, labels: tuple[str, ...]) -> int:
+    """Write predictions as JSONL or CSV to a file (atomically) or to standard output; how many there were."""
+    if output is None:
+        return _write(rows, sys.stdout, form, labels)
+    path = Path(output).expanduser()
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        return _write(rows, file, form, labels)
+
+
+def _write(rows: Iterable[dict[str, Any]], file: IO[str], form: str, labels: tuple[str, ...]) -> int:
+    count = 0
+    if form == "csv":
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "label", "probability", *(f"probability_{label}" for label in labels)])
+    for row in rows:
+        count += 1
+        if form == "csv":
+            writer.writerow([row["id"], row["label"], row["probability"], *(row["probabilities"][x] for x in labels)])
+        else:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    file.flush()
+    return count
+
+
+def main(model: str, source: str, output: str | None, form: str | None, device: str, reading: dict[str, Any]) -> None:
+    """The command: predict a file or standard input, to a file or standard output."""
+    predictor = load(model, device)
+    stream = None
+    if source == "-":
+        stream = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="strict")
+    form = form or ("csv" if output is not None and output.endswith(".csv") else "jsonl")
+    examples = read_documents(predictor.description, source, stream, **reading)
+    try:
+        count = write_rows(predictor.rows(examples, "predict"), output, form, predictor.labels)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"standard input: byte 0x{error.object[error.start]:02X} is not utf-8; convert it first"
+        ) from None
+    if output is not None:
+        print(f"{count:,} predictions in {output}", file=sys.stderr)

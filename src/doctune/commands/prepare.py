@@ -1,0 +1,107 @@
+"""From settings to tokenised data sets: what every command does before a model runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from doctune.batches.collate import Collator
+from doctune.errors import CheckpointError, ConfigError, DataError
+from doctune.examples import Example
+from doctune.readers import Source, sources
+from doctune.settings import DataSettings, FinetuneSettings, TruncationSettings
+from doctune.store.build import Built, build_shard, cached_shard
+from doctune.store.splits import Dataset, hold_out, label_names, make_dataset
+from doctune.text.tokenizer import TextTokenizer
+from doctune.text.truncation import make_truncation
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The data of a run. `left_out_empty` counts documents without text, by split."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset | None
+    left_out_empty: dict[str, int]
+    validation_from: str
+    title: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes, in the order of their ids."""
+        return self.train.names
+
+    def parts(self) -> dict[str, Dataset]:
+        """The data sets by name, those that there are."""
+        parts = {"train": self.train, "validation": self.validation}
+        return parts if self.test is None else {**parts, "test": self.test}
+
+
+def prepare(settings: FinetuneSettings, tokenizer: TextTokenizer, folder: Path) -> Prepared:
+    """Read, tokenise and split the data into shards below `folder`.
+
+    Raises `DataError` for anything wrong with a file or its labels.
+    """
+    data = settings.data
+    found = sources(data)
+    built = {split: _build(source, tokenizer, data, folder, split) for split, source in found.items()}
+    names = label_names(built["train"].shard, found["train"].labels)
+    sets = {split: make_dataset(split, b.shard, names) for split, b in built.items()}
+    if "validation" in sets:
+        train, validation, how = sets["train"], sets["validation"], "given"
+    else:
+        train, validation = hold_out(sets["train"], data.validation_fraction, settings.training.seed)
+        grouped = f", grouped by {data.group}" if data.group is not None else ""
+        how = f"held out, {100 * data.validation_fraction:g} % of train, stratified{grouped}"
+    empty = {split: b.left_out_empty for split, b in built.items() if b.left_out_empty}
+    for split, count in empty.items():
+        print(f"{split}: left out {count:,} empty document{'s' if count > 1 else ''}", file=sys.stderr)
+    return Prepared(train, validation, sets.get("test"), empty, how, _title(data))
+
+
+def _build(source: Source, tokenizer: TextTokenizer, data: DataSettings, folder: Path, split: str) -> Built:
+    examples = _labelled(source.read(), source.name)
+    if data.cache is not None:
+        return cached_shard(examples, tokenizer, Path(data.cache).expanduser(), split)
+    return build_shard(examples, tokenizer, folder, split)
+
+
+def _labelled(examples: Iterator[Example], name: str) -> Iterator[Example]:
+    """Every example must have a label; names the first that has none."""
+    for example in examples:
+        if example.label is None:
+            raise DataError(f"{name}: document {example.id} has no label")
+        yield example
+
+
+def _title(data: DataSettings) -> str:
+    if data.dataset is not None:
+        return Path(data.dataset).name
+    return Path(str(data.train)).name.removesuffix(".xz").removesuffix(".gz")
+
+
+def make_collator(tokenizer: TextTokenizer, truncation: TruncationSettings) -> Collator:
+    """The collator for these settings; `ConfigError` if they leave no room for text."""
+    budget = truncation.max_seq_len - tokenizer.template.special_tokens(False)
+    if budget < 1:
+        raise ConfigError(
+            f"truncation.max_seq_len: {truncation.max_seq_len} has no room for text beside the special tokens"
+        )
+    return Collator(tokenizer.template, make_truncation(truncation, budget), truncation.max_seq_len)
+
+
+def check_fit(tokenizer: TextTokenizer, vocab_size: int, encoder_max: int, max_seq_len: int, where: str) -> None:
+    """Whether tokenizer, length and encoder fit; `CheckpointError` or `ConfigError` says which does not."""
+    if tokenizer.size > vocab_size:
+        raise CheckpointError(
+            f"{where}: the tokenizer gives ids up to {tokenizer.size - 1}, the encoder's embeddings have "
+            f"{vocab_size} rows; they do not belong together"
+        )
+    if max_seq_len > encoder_max:
+        raise ConfigError(
+            f"truncation.max_seq_len: {max_seq_len} is more than the {encoder_max} positions of {where}; "
+            f"set --max-seq-len {encoder_max} or less"
+        )

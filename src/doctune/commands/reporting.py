@@ -1,0 +1,167 @@
+"""From what a run gave to its report."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+
+import doctune
+from doctune.batches.collate import Collator
+from doctune.commands.fit import Fitted
+from doctune.commands.prepare import Prepared
+from doctune.evaluation.compare import is_collapsed, seed_interval
+from doctune.evaluation.metrics import Metrics
+from doctune.evaluation.schema import Epoch, HardError, LearningRate, Report, SeedsSection
+from doctune.settings import FinetuneSettings, dotted_fields
+from doctune.store.splits import Dataset
+
+HARDEST = 20
+TEXT_SHOWN = 1000
+# What the recipe section leaves out: it stands elsewhere in the report.
+ELSEWHERE = ("output", "data.", "encoder.encoder", "training.seed", "training.seeds")
+
+
+def single(settings: FinetuneSettings, prepared: Prepared, collator: Collator, fitted: Fitted, command: str) -> Report:
+    """The report of one seed."""
+    outcome, data = fitted.outcome, prepared.parts()
+    best = outcome.records[outcome.best]
+    return Report(
+        doctune=doctune.__version__,
+        created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        title=prepared.title,
+        encoder=cast(Any, {"name": settings.encoder.encoder, **fitted.encoder}),
+        data={
+            "train": len(prepared.train),
+            "validation": len(prepared.validation),
+            "test": 0 if prepared.test is None else len(prepared.test),
+            "labels": list(prepared.names),
+            "left_out_empty": prepared.left_out_empty,
+            "truncated_percent": {name: 100 * collator.truncated(part) for name, part in data.items()},
+            "mean_tokens": {name: float(part.lengths().sum(axis=1).mean()) for name, part in data.items()},
+            "train_per_class": prepared.train.per_class(),
+            "validation_from": prepared.validation_from,
+        },
+        recipe=recipe(settings),
+        learning_rates=[cast(LearningRate, dataclasses.asdict(row)) for row in fitted.rates],
+        epochs=[_epoch(record) for record in outcome.records],
+        best={"epoch": best.epoch, "step": best.step},
+        validation=fitted.validation.to_json(),
+        test=None if fitted.test is None else fitted.test.to_json(),
+        hardest=hardest(prepared.validation if prepared.test is None else prepared.test, fitted.probabilities),
+        time={
+            "train_seconds": outcome.seconds,
+            "examples_per_second": outcome.examples / outcome.seconds,
+            "tokens_per_second": outcome.tokens / outcome.seconds,
+        },
+        warnings=warnings(prepared, [fitted]),
+        command=command,
+    )
+
+
+def several(
+    settings: FinetuneSettings, prepared: Prepared, collator: Collator, fitted: Sequence[Fitted], command: str
+) -> Report:
+    """The report of several seeds: means with intervals, and the details of the seed that validation chose."""
+    best = best_seed(fitted)
+    report = single(settings, prepared, collator, best, command)
+    judged = [judged_metrics(one) for one in fitted]
+    report["seeds"] = SeedsSection(
+        seeds=[one.seed for one in fitted],
+        error_percent=seed_interval([m.error_percent for m in judged]).to_json(),
+        accuracy=seed_interval([m.accuracy for m in judged]).to_json(),
+        macro_f1=seed_interval([m.macro_f1 for m in judged]).to_json(),
+        runs=[
+            {
+                "seed": one.seed,
+                "dir": one.folder.name,
+                "error_percent": metrics.error_percent,
+                "validation_accuracy": one.validation.accuracy,
+                "collapsed": is_collapsed(metrics),
+            }
+            for one, metrics in zip(fitted, judged, strict=True)
+        ],
+        details_of=best.seed,
+    )
+    report["warnings"] = warnings(prepared, fitted)
+    return report
+
+
+def judged_metrics(fitted: Fitted) -> Metrics:
+    """The test figures, or those of validation where there is no test set."""
+    return fitted.validation if fitted.test is None else fitted.test
+
+
+def best_seed(fitted: Sequence[Fitted]) -> Fitted:
+    """The seed whose model is kept: the best on validation, never on test."""
+    return max(fitted, key=lambda one: (one.validation.accuracy, -one.validation.loss))
+
+
+def warnings(prepared: Prepared, fitted: Sequence[Fitted]) -> list[str]:
+    """What a reader must know: collapsed runs, no test set, classes with hardly any documents."""
+    said = []
+    for one in fitted:
+        reason = is_collapsed(judged_metrics(one))
+        if reason:
+            advice = "Try another seed, a lower learning rate or more warm-up."
+            said.append(f"The run with seed {one.seed} collapsed: {reason}. {advice}")
+    if prepared.test is None:
+        said.append(
+            "There is no test set: the figures are those of validation, which chose the epoch, so they flatter."
+        )
+    rare = [name for name, count in prepared.train.per_class().items() if count < 5]
+    if rare:
+        said.append(f"Classes with fewer than five training documents: {', '.join(rare[:10])}.")
+    if prepared.left_out_empty:
+        counts = ", ".join(f"{split} {count:,}" for split, count in prepared.left_out_empty.items())
+        said.append(f"Documents without text were left out: {counts}.")
+    return said
+
+
+def recipe(settings: FinetuneSettings) -> dict[str, str | int | float | bool | None]:
+    """The settings that make the recipe, flat, with the names of the command line."""
+    shown: dict[str, str | int | float | bool | None] = {}
+    for dotted in dotted_fields(FinetuneSettings):
+        if dotted.startswith(ELSEWHERE):
+            continue
+        value: Any = settings
+        for part in dotted.split("."):
+            value = getattr(value, part)
+        if value is not None:
+            shown[dotted.rpartition(".")[2]] = ", ".join(map(str, value)) if isinstance(value, tuple) else value
+    return shown
+
+
+def hardest(dataset: Dataset, probabilities: np.ndarray[Any, Any]) -> list[HardError]:
+    """The wrong answers that the model was surest of."""
+    predicted = probabilities.argmax(axis=1)
+    sure = probabilities.max(axis=1)
+    wrong = np.flatnonzero((predicted != dataset.labels) & (dataset.labels >= 0))
+    errors: list[HardError] = []
+    for place in wrong[np.argsort(-sure[wrong], kind="stable")][:HARDEST]:
+        row = int(dataset.rows[place])
+        errors.append(
+            {
+                "id": dataset.shard.value("id", row),
+                "text": dataset.shard.value("text", row)[:TEXT_SHOWN],
+                "label": dataset.names[dataset.labels[place]],
+                "prediction": dataset.names[predicted[place]],
+                "probability": float(sure[place]),
+            }
+        )
+    return errors
+
+
+def _epoch(record: Any) -> Epoch:
+    seen = {key.removeprefix("validation_"): value for key, value in record.evaluation.record.items()}
+    return {
+        "epoch": record.epoch,
+        "step": record.step,
+        "train_loss": record.train_loss,
+        "validation": cast(Any, seen),
+        "learning_rate": record.learning_rate,
+        "examples_per_second": record.examples_per_second,
+    }
