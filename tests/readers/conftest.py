@@ -9,16 +9,6 @@ from typing import Any
 
 import pytest
 
-_SHARED = Path(__file__).parents[2].parent / "shared"
-
-
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder of real data and golden files beside the repository."""
-    if not (_SHARED / "data").is_dir():
-        pytest.skip(f"{_SHARED} is missing: real data and golden files are there")
-    return _SHARED
-
 
 @pytest.fixture(scope="session")
 def golden_cases(shared: Path) -> dict[str, dict[str, Any]]:

@@ -101,11 +101,8 @@ def _classifier(settings: FinetuneSettings, loaded: Loaded, prepared: Prepared) 
         settings.encoder.dropout,
     )
     model.head.class_weights = class_weights(settings, prepared.train)
-    if training.gradient_checkpointing:
-        inner = model.encoder.model
-        if not inner.supports_gradient_checkpointing:
-            raise ConfigError(f"training.gradient_checkpointing: {loaded.config.model_type} does not support it")
-        inner.gradient_checkpointing_enable({"use_reentrant": False})
+    if training.gradient_checkpointing and not model.encoder.recompute_activations():
+        raise ConfigError(f"training.gradient_checkpointing: {loaded.config.model_type} does not support it")
     return model
 
 

@@ -127,14 +127,13 @@ def _scatter(into: Tensor, values: Tensor, bucket: Bucket) -> None:
 def _probabilities(q: Tensor, k: Tensor, bucket: Bucket, scale: float, reach: int | None) -> Tensor:
     """softmax(q k^T * scale) [n, heads, L, L], in float32 as transformers computes it, returned in q's type."""
     scores = torch.matmul(q * scale, k.transpose(-1, -2)).float()
+    # The lowest finite number and not -inf: a pad row of a local layer may see no key at all, and must not become NaN.
+    lowest = torch.finfo(torch.float32).min
     if bucket.padded is not None:
-        scores.masked_fill_(bucket.padded, float("-inf"))
+        scores.masked_fill_(bucket.padded, lowest)
     if reach is not None and bucket.index.shape[1] > reach + 1:
         place = torch.arange(bucket.index.shape[1], device=scores.device)
-        far = (place[:, None] - place[None, :]).abs() > reach
-        scores.masked_fill_(far, float("-inf"))
-        # A pad row may see no key at all; its output is dropped, but it must not be NaN.
-        return torch.softmax(scores, dim=-1).nan_to_num_(0.0).to(q.dtype)
+        scores.masked_fill_((place[:, None] - place[None, :]).abs() > reach, lowest)
     return torch.softmax(scores, dim=-1).to(q.dtype)
 
 

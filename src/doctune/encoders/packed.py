@@ -49,6 +49,17 @@ class TransformersEncoder(nn.Module):
         """The layer of a parameter; see `doctune.encoders.base.layer_of`."""
         return layer_of(parameter_name.removeprefix("model."), self.num_layers, self.family.shared_layers)
 
+    def recompute_activations(self) -> bool:
+        """Trade time for memory: recompute the layers' activations in the backward pass; whether the family can."""
+        if not self.model.supports_gradient_checkpointing:
+            return False
+        # Renamed within transformers 5; the old name warns there.
+        enable = (
+            getattr(self.model, "activation_checkpointing_enable", None) or self.model.gradient_checkpointing_enable
+        )
+        enable({"use_reentrant": False})
+        return True
+
     def _run(self, inputs: dict[str, Any], token_type_ids: Tensor) -> list[Tensor]:
         """Run the model; the chosen layers' outputs."""
         if self._takes_types:

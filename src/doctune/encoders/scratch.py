@@ -12,9 +12,15 @@ from doctune.files import write_json
 
 
 def new_bert(
-    folder: Path, vocab_size: int, num_layers: int, hidden_size: int, seed: int, max_seq_len: int = 512
+    folder: Path,
+    vocab_size: int,
+    num_layers: int,
+    hidden_size: int,
+    seed: int,
+    max_seq_len: int = 512,
+    head_size: int = 64,
 ) -> None:
-    """Write config.json and model.safetensors of a BERT with random weights; heads have 64 dimensions.
+    """Write config.json and model.safetensors of a BERT with random weights.
 
     The tokenizer's files are not written here.
     """
@@ -22,7 +28,7 @@ def new_bert(
         vocab_size=vocab_size,
         hidden_size=hidden_size,
         num_hidden_layers=num_layers,
-        num_attention_heads=max(hidden_size // 64, 1),
+        num_attention_heads=max(hidden_size // head_size, 1),
         intermediate_size=4 * hidden_size,
         max_position_embeddings=max_seq_len,
     )

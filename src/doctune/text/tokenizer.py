@@ -116,7 +116,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _word_piece(vocab: Path, config: dict[str, Any]) -> Tokenizer:
     """BERT's tokenizer from its vocabulary, lower-casing unless the folder says otherwise."""
-    tokens = {line.rstrip("\r\n"): number for number, line in enumerate(vocab.open(encoding="utf-8"))}
+    try:
+        lines = vocab.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{vocab}: not UTF-8: {error}") from None
+    tokens = {line.rstrip("\r"): number for number, line in enumerate(lines)}
     missing = [token for token in ("[CLS]", "[SEP]", "[UNK]") if token not in tokens]
     if missing:
         raise CheckpointError(f"{vocab}: no {', '.join(missing)}; this is not a BERT vocabulary")

@@ -1,0 +1,148 @@
+"""Packed equals padded equals transformers itself: hidden states and gradients, fp32 1e-5, for every family."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel
+
+from doctune.encoders.base import FAMILIES, chosen_layers
+from doctune.encoders.load import Loaded, load_encoder
+from doctune.errors import ConfigError
+from doctune.settings import EncoderSettings
+from doctune.tensors import Batch
+
+LENGTHS = (7, 50, 1, 33, 16, 17, 50, 3)
+PACKED = [name for name, family in FAMILIES.items() if family.packed]
+
+
+@pytest.fixture(scope="module")
+def batch(pack: Callable[..., Batch]) -> Batch:
+    random = torch.Generator().manual_seed(1)
+    return pack([torch.randint(5, 100, (n,), generator=random).tolist() for n in LENGTHS])
+
+
+def load(folder: Path, packing: str = "auto", layers: tuple[int, ...] | str = "all") -> Loaded:
+    loaded = load_encoder(folder, EncoderSettings(encoder=str(folder), packing=packing), layers)
+    loaded.encoder.eval()
+    return loaded
+
+
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+def test_every_layer_equals_transformers_one_sequence_at_a_time(
+    kind: str, family_folder: Callable[[str], Path], batch: Batch
+) -> None:
+    encoder = load(family_folder(kind)).encoder
+    assert encoder.packing == ("packed" if kind in PACKED else "padded")
+    reference = AutoModel.from_pretrained(family_folder(kind), attn_implementation="eager").eval()
+    with torch.no_grad():
+        states = encoder(batch)
+        starts = batch.cu_seqlens.tolist()
+        for start, stop in itertools.pairwise(starts):
+            output = reference(input_ids=batch.input_ids[start:stop].unsqueeze(0), output_hidden_states=True)
+            for ours, theirs in zip(states.layers, output.hidden_states[1:], strict=True):
+                torch.testing.assert_close(ours[start:stop], theirs[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_packed_equals_padded_in_states_and_gradients(
+    kind: str, family_folder: Callable[[str], Path], batch: Batch
+) -> None:
+    gradients, outputs = [], []
+    weights = torch.randn(batch.num_tokens, 32, generator=torch.Generator().manual_seed(2))
+    for packing in ("packed", "padded"):
+        encoder = load(family_folder(kind), packing).encoder
+        states = encoder(batch)
+        outputs.append(states.layers)
+        sum((layer * weights).sum() * (place + 1) for place, layer in enumerate(states.layers)).backward()
+        gradients.append({name: p.grad for name, p in encoder.named_parameters()})
+    for packed, padded in zip(*outputs, strict=True):
+        torch.testing.assert_close(packed, padded, rtol=1e-5, atol=1e-5)
+    scale = max(g.abs().max() for g in gradients[1].values())
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-5, atol=float(1e-5 * scale), msg=name)
+
+
+def test_attention_with_dropout_is_the_same_function_when_nothing_is_dropped(
+    family_folder: Callable[[str], Path], batch: Batch
+) -> None:
+    """The twin through autograd, used with attention dropout, at a rate too small to drop anything."""
+    folder = family_folder("modernbert")
+    plain, twin = (
+        load_encoder(folder, EncoderSettings(encoder="x", attention_dropout=rate, dropout=0.0), (-1,)).encoder
+        for rate in (0.0, 1e-12)
+    )
+    outputs = []
+    for encoder in (plain, twin):
+        encoder.train()
+        states = encoder(batch).layers[0]
+        states.square().sum().backward()
+        outputs.append((states, encoder.model.layers[1].attn.Wqkv.weight.grad))
+    for ours, theirs in zip(*outputs, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_dropout_drops(family_folder: Callable[[str], Path], batch: Batch) -> None:
+    settings = EncoderSettings(encoder="x", attention_dropout=0.5, dropout=0.0)
+    encoder = load_encoder(family_folder("bert"), settings, (-1,)).encoder.train()
+    first, second = encoder(batch).layers[0], encoder(batch).layers[0]
+    assert not torch.equal(first, second)
+    encoder.eval()
+    assert torch.equal(encoder(batch).layers[0], encoder(batch).layers[0])
+
+
+def test_the_order_of_sequences_does_not_matter(
+    family_folder: Callable[[str], Path], pack: Callable[..., Batch]
+) -> None:
+    encoder = load(family_folder("bert"), layers=(-1,)).encoder
+    sequences = [[5 + i] * n for i, n in enumerate((4, 40, 9))]
+    there = encoder(pack(sequences)).layers[0].split([4, 40, 9])
+    back = encoder(pack(sequences[::-1])).layers[0].split([9, 40, 4])
+    for ours, theirs in zip(there, reversed(back), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+def test_layers_above_the_highest_one_used_are_gone(
+    kind: str, family_folder: Callable[[str], Path], batch: Batch
+) -> None:
+    whole = load(family_folder(kind)).encoder(batch).layers
+    cut = load(family_folder(kind), layers=(1, 0)).encoder
+    names = [name for name, _ in cut.named_parameters()]
+    if not FAMILIES[kind].shared_layers:
+        assert not any(cut.layer_of(name) == 2 for name in names)
+    first, second = cut(batch).layers
+    torch.testing.assert_close(first, whole[1], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(second, whole[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+def test_every_parameter_has_a_layer(kind: str, family_folder: Callable[[str], Path]) -> None:
+    encoder = load(family_folder(kind)).encoder
+    found = {encoder.layer_of(name) for name, _ in encoder.named_parameters()}
+    assert {-1, 2} <= found
+    assert FAMILIES[kind].shared_layers or {0, 1} <= found
+    assert not any("embed" in name and encoder.layer_of(name) != -1 for name, _ in encoder.named_parameters())
+
+
+def test_an_encoder_that_would_be_wrong_when_packed_is_padded(
+    family_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A family whose positions are misunderstood fails the probe."""
+    import dataclasses
+
+    monkeypatch.setitem(FAMILIES, "roberta", dataclasses.replace(FAMILIES["roberta"], position_offset=False))
+    assert load(family_folder("roberta")).encoder.packing == "padded"
+    with pytest.raises(ConfigError, match="does not run packed"):
+        load(family_folder("roberta"), "packed")
+
+
+def test_chosen_layers() -> None:
+    assert chosen_layers((-1, 0), 12) == (11, 0)
+    assert chosen_layers("all", 3) == (0, 1, 2)
+    with pytest.raises(IndexError, match="layer 12 does not exist"):
+        chosen_layers((12,), 12)

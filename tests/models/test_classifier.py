@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from doctune.encoders.load import load_encoder
+from doctune.heads.linear import LinearHead
+from doctune.models.classifier import Classifier, build_classifier
+from doctune.pooling.layers import LayerPooling
+from doctune.pooling.tokens import Attention, Cls, Max, Mean
+from doctune.settings import EncoderSettings
+from doctune.tensors import Batch, HiddenStates
+
+LENGTHS = (4, 1, 6)
+
+
+@pytest.fixture
+def states() -> HiddenStates:
+    x = torch.randn(sum(LENGTHS), 8, generator=torch.Generator().manual_seed(0))
+    return HiddenStates((x,), torch.tensor([0, *LENGTHS]).cumsum(0), torch.arange(3), 3)
+
+
+def test_token_poolings_equal_one_sequence_at_a_time(states: HiddenStates) -> None:
+    x = states.layers[0]
+    parts = x.split(LENGTHS)
+    torch.testing.assert_close(Cls()(x, states), torch.stack([p[0] for p in parts]))
+    torch.testing.assert_close(Mean()(x, states), torch.stack([p.mean(0) for p in parts]))
+    torch.testing.assert_close(Max()(x, states), torch.stack([p.amax(0) for p in parts]))
+    pooling = Attention(8)
+    expected = []
+    for part in parts:
+        scores = pooling.linear_second(torch.tanh(pooling.linear_first(part)))
+        expected.append((torch.softmax(scores, 0) * part).sum(0))
+    torch.testing.assert_close(pooling(x, states), torch.stack(expected))
+
+
+def test_layer_poolings() -> None:
+    layers = [torch.randn(3, 8) for _ in range(4)]
+    assert LayerPooling("concat", 4, 8)(layers).shape == (3, LayerPooling("concat", 4, 8).output_size)
+    torch.testing.assert_close(LayerPooling("mean", 4, 8)(layers), sum(layers) / 4)
+    torch.testing.assert_close(LayerPooling("max", 4, 8)(layers), torch.stack(layers).amax(0))
+    learned = LayerPooling("attention", 4, 8)
+    torch.testing.assert_close(learned.weights(torch.stack(layers)).sum(0), torch.ones(3, 1))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 1.0]])
+def test_loss_is_pytorchs_mean(smoothing: float, weights: list[float] | None) -> None:
+    head = LinearHead(nn.Identity(), 8, 3, 0.02, smoothing)
+    head.class_weights = None if weights is None else torch.tensor(weights)
+    logits, labels = torch.randn(10, 3), torch.randint(0, 3, (10,))
+    loss = head.loss(logits, labels)
+    expected = cross_entropy(logits, labels, head.class_weights, label_smoothing=smoothing)
+    torch.testing.assert_close(loss.sum / loss.count, expected)
+
+
+@pytest.fixture
+def model(tiny_encoder: Path) -> Classifier:
+    loaded = load_encoder(tiny_encoder, EncoderSettings(encoder="x"), (-1,))
+    return build_classifier(loaded, "pooler", "concat", 2)
+
+
+def test_a_frozen_encoder_gets_no_gradient(model: Classifier, pack: Callable[..., Batch]) -> None:
+    model.freeze_encoder()
+    model.train()
+    assert not model.encoder.training
+    loss, _ = model.objective(pack([[7, 8, 9], [8, 9]], labels=[0, 1]))
+    loss.sum.backward()
+    with_gradient = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert with_gradient == {"head.linear.weight", "head.linear.bias"}
+
+
+def test_gradient_checkpointing_changes_nothing(tiny_encoder: Path, pack: Callable[..., Batch]) -> None:
+    gradients = []
+    for recompute in (False, True):
+        torch.manual_seed(5)
+        loaded = load_encoder(tiny_encoder, EncoderSettings(encoder="x"), (0, 1))
+        model = build_classifier(loaded, "mean", "concat", 2)
+        if recompute:
+            assert model.encoder.recompute_activations()
+        model.train()
+        torch.manual_seed(6)
+        loss, _ = model.objective(pack([[7, 8, 9] * 9, [8, 9]], labels=[0, 1]))
+        loss.sum.backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed, rtol=1e-5, atol=1e-7)

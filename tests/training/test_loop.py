@@ -1,0 +1,171 @@
+"""Properties of the loop: what a step divides by, what is kept, and when it stops."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from doctune.batches.collate import Collator
+from doctune.devices import choose_device
+from doctune.encoders.load import load_encoder
+from doctune.errors import TrainingError
+from doctune.examples import Example
+from doctune.models.classifier import Classifier, build_classifier
+from doctune.settings import EncoderSettings, LayerwiseSettings, OptimizerSettings, TrainingSettings
+from doctune.store.build import build_shard
+from doctune.store.splits import Dataset, make_dataset
+from doctune.text.tokenizer import TextTokenizer
+from doctune.text.truncation import HeadOnly
+from doctune.training.layerwise import parameter_groups
+from doctune.training.log import MetricsLog
+from doctune.training.loop import Evaluation, Outcome, plan_run, train
+from doctune.training.optim import make_optimizer
+
+CPU = choose_device("cpu", "fp32")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_encoder: Path) -> TextTokenizer:
+    return TextTokenizer.load(tiny_encoder)
+
+
+@pytest.fixture(scope="module")
+def collator(tokenizer: TextTokenizer) -> Collator:
+    return Collator(tokenizer.template, HeadOnly(), 32)
+
+
+@pytest.fixture(scope="module")
+def dataset(tokenizer: TextTokenizer, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    words = (("awful", "neg"), ("great", "pos"))
+    examples = [Example(f"doc-{i}", f"{words[i % 2][0]} film " + "good " * (i % 7), words[i % 2][1]) for i in range(20)]
+    built = build_shard(examples, tokenizer, tmp_path_factory.mktemp("shards"), "train")
+    return make_dataset("train", built.shard, ("neg", "pos"))
+
+
+@pytest.fixture
+def run(
+    tiny_encoder: Path, dataset: Dataset, collator: Collator, tmp_path: Path
+) -> Callable[..., tuple[Classifier, Outcome]]:
+    def go(
+        scores: Iterator[float] | None = None,
+        seed: int = 1,
+        dropout: float = 0.0,
+        rate: float = 1e-3,
+        **settings: object,
+    ) -> tuple[Classifier, Outcome]:
+        training = TrainingSettings.model_validate({"epochs": 2, "batch_size": 4, **settings})
+        torch.manual_seed(seed)
+        loaded = load_encoder(tiny_encoder, EncoderSettings(encoder="x", dropout=dropout), (-1,))
+        model = build_classifier(loaded, "mean", "concat", 2, dropout=dropout)
+        groups, _ = parameter_groups(model, rate, 0.01, LayerwiseSettings())
+        plan = plan_run(dataset, collator, training, seed)
+        optimizer = make_optimizer(groups, OptimizerSettings(), lambda step: 1.0)
+        evaluate = None if scores is None else lambda: Evaluation(next(scores), {})
+        outcome = train(
+            model, dataset, collator, plan, optimizer, lambda step: 1.0, evaluate, training, 1.0, CPU, seed,
+            MetricsLog(tmp_path / "metrics.jsonl"),
+        )  # fmt: skip
+        return model, outcome
+
+    return go
+
+
+def weights(model: Classifier) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+Run = Callable[..., tuple[Classifier, Outcome]]
+
+
+def test_it_learns(run: Run, dataset: Dataset, collator: Collator) -> None:
+    _, outcome = run(epochs=8)
+    losses = [record.train_loss for record in outcome.records]
+    assert losses[-1] < 0.7 * losses[0]
+    assert outcome.examples == 8 * len(dataset)
+    assert outcome.tokens == 8 * collator.lengths(dataset).sum()
+
+
+def test_accumulation_divides_by_the_count_of_the_whole_window(run: Run) -> None:
+    """Batches of unequal size: the result is that of one batch of all of them, not a mean of means."""
+    whole, _ = run(batch_size=20, accumulation=1)
+    parts, _ = run(batch_size=3, accumulation=7)
+    torch.testing.assert_close(weights(whole), weights(parts), rtol=1e-4, atol=1e-5)
+
+
+def test_accumulation_with_class_weights(tiny_encoder: Path, dataset: Dataset, collator: Collator, run: Run) -> None:
+    torch.manual_seed(0)
+    loaded = load_encoder(tiny_encoder, EncoderSettings(encoder="x", dropout=0.0), (-1,))
+    model = build_classifier(loaded, "mean", "concat", 2, dropout=0.0)
+    model.head.class_weights = torch.tensor([0.2, 3.0])
+    places = np.arange(20)
+    whole, _ = model.objective(collator(dataset, places))
+    parts = [model.objective(collator(dataset, part))[0] for part in (places[:3], places[3:])]
+    torch.testing.assert_close(whole.sum / whole.count, sum(p.sum for p in parts) / sum(p.count for p in parts))
+
+
+def test_the_same_seed_gives_the_same_weights(run: Run) -> None:
+    first, second = (weights(run(dropout=0.1)[0]) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, weights(run(dropout=0.1, seed=2)[0]))
+
+
+def test_the_best_weights_are_kept_and_ties_go_to_the_earlier(run: Run) -> None:
+    model, outcome = run(iter([0.5, 0.9, 0.9, 0.7]), epochs=4)
+    assert outcome.best == 1
+    assert len(outcome.records) == 4
+    two, _ = run(iter([0.1, 0.2]), epochs=2)
+    torch.testing.assert_close(weights(model), weights(two))
+
+
+def test_early_stopping(run: Run) -> None:
+    _, outcome = run(iter([0.9, 0.8, 0.7, 0.6]), epochs=4, patience=2)
+    assert outcome.stopped_early
+    assert (outcome.best, len(outcome.records)) == (0, 3)
+    assert outcome.steps == 3 * 5
+
+
+def test_evaluations_and_fractions_of_an_epoch(run: Run) -> None:
+    _, outcome = run(iter(range(9)), epochs=1.5, evaluations_per_epoch=2)
+    assert [record.step for record in outcome.records] == [3, 5, 7]
+    assert outcome.records[-1].epoch == pytest.approx(1.5, abs=0.1)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_documents(
+    tiny_encoder: Path, tokenizer: TextTokenizer, collator: Collator, tmp_path: Path
+) -> None:
+    texts = ["great film"] * 5 + ["the war film"] + ["awful film"] * 6
+    examples = [Example(f"doc-{i}", text, "pos" if i < 6 else "neg") for i, text in enumerate(texts)]
+    shard = build_shard(examples, tokenizer, tmp_path, "train").shard
+    dataset = make_dataset("train", shard, ("neg", "pos"))
+    loaded = load_encoder(tiny_encoder, EncoderSettings(encoder="x"), (-1,))
+    model = build_classifier(loaded, "mean", "concat", 2)
+    with torch.no_grad():
+        loaded.encoder.model.embeddings.word_embeddings.weight[tokenizer.encode(["war"])[0][0]] = float("nan")
+    training = TrainingSettings(epochs=1, batch_size=12)
+    groups, _ = parameter_groups(model, 1e-3, 0.01, LayerwiseSettings())
+    before = weights(model)
+    with pytest.raises(TrainingError, match=r"loss is not a finite number in step 1.*Documents: doc-5\."):
+        train(
+            model, dataset, collator, plan_run(dataset, collator, training, 1),
+            make_optimizer(groups, OptimizerSettings(), lambda step: 1.0), lambda step: 1.0, None, training, 1.0,
+            CPU, 1, MetricsLog(tmp_path / "metrics.jsonl"),
+        )  # fmt: skip
+    torch.testing.assert_close(weights(model), before, equal_nan=True)
+
+
+def test_metrics_are_on_disk_line_by_line(run: Run, tmp_path: Path) -> None:
+    run(iter([0.1, 0.2]))
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [r["kind"] for r in records] == ["step", "evaluation", "evaluation"]
+    assert all(np.isfinite(r.get("loss", 0.0)) for r in records)
+
+
+@pytest.mark.parametrize("settings", [{"tokens_per_batch": 30}, {"tokens_per_batch": 30, "accumulation": 2}])
+def test_token_budgets(run: Run, settings: dict[str, int], dataset: Dataset) -> None:
+    _, outcome = run(**settings)
+    assert outcome.examples == 2 * len(dataset)
