@@ -75,6 +75,7 @@ def _finetune(command: argparse.ArgumentParser) -> None:
     groups[""].add_argument(
         "--set", action="append", default=[], metavar="SECTION.NAME=VALUE", help="any setting by its full name"
     )
+    groups[""].add_argument("--resume", action="store_true", help="go on with a run that was killed, in its --output")
     groups[""].add_argument("--dry-run", action="store_true", help="print what would run, and write nothing")
     for dotted, field in dotted_fields(FinetuneSettings).items():
         section, _, name = dotted.rpartition(".")
@@ -109,7 +110,7 @@ def _tree(args: Arguments) -> dict[str, Any]:
 
     flags: dict[str, Any] = {}
     for dotted, value in vars(args).items():
-        if value is None or dotted in ("config", "set", "dry_run", "run"):
+        if value is None or dotted in ("config", "set", "dry_run", "resume", "run"):
             continue
         if isinstance(value, list):
             # One word may be the name of a choice ("all", "balanced") and not a list.
@@ -132,7 +133,7 @@ def _run_finetune(args: Arguments) -> None:
     from doctune.commands.finetune import run
     from doctune.evaluation.report import summary_table
 
-    report = run(settings, _command_line())
+    report = run(settings, _command_line(), args.resume)
     print(summary_table(report))
     print(f"\nreport  {settings.output}/report.html\nmodel   {settings.output}/model")
 

@@ -20,14 +20,16 @@ class Progress:
     so that a log stays readable.
     """
 
-    def __init__(self, total: int | None, what: str, unit: str, stream: IO[str] | None = None) -> None:
-        self.total, self.what, self.unit, self.count, self.note = total, what, unit, 0, ""
+    def __init__(self, total: int | None, what: str, unit: str, stream: IO[str] | None = None, done: int = 0) -> None:
+        self.total, self.what, self.unit, self.count, self.note = total, what, unit, done, ""
+        self.done_before = done
         self.stream = stream if stream is not None else sys.stderr
         self.started = self.said = time.monotonic()
         self.bar: tqdm[None] | None = None
         if self.stream.isatty():
             self.bar = tqdm(
                 total=total,
+                initial=done,
                 desc=what,
                 unit=f" {unit}",
                 file=self.stream,
@@ -49,7 +51,7 @@ class Progress:
     def line(self) -> str:
         """What a log shows: share, rate, time left, note."""
         seconds = max(time.monotonic() - self.started, 1e-9)
-        rate = self.count / seconds
+        rate = (self.count - self.done_before) / seconds
         text = f"{self.what}: {self.count:,}"
         if self.total:
             left = (self.total - self.count) / rate if rate else 0.0

@@ -176,6 +176,9 @@ class TrainingSettings(Settings):
     select: Literal["accuracy", "macro_f1", "loss"] = Field(
         "accuracy", description="validation figure that chooses the best epoch"
     )
+    checkpoint_minutes: Annotated[float, Field(ge=0.0)] = Field(
+        10, description="minutes between checkpoints, from which --resume goes on"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
 
     @model_validator(mode="after")

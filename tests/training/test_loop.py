@@ -13,7 +13,7 @@ import torch
 from doctune.batches.collate import Collator
 from doctune.devices import choose_device
 from doctune.encoders.load import load_encoder
-from doctune.errors import TrainingError
+from doctune.errors import CheckpointError, TrainingError
 from doctune.examples import Example
 from doctune.models.classifier import Classifier, build_classifier
 from doctune.settings import EncoderSettings, LayerwiseSettings, OptimizerSettings, TrainingSettings
@@ -23,10 +23,22 @@ from doctune.text.tokenizer import TextTokenizer
 from doctune.text.truncation import HeadOnly
 from doctune.training.layerwise import parameter_groups
 from doctune.training.log import MetricsLog
-from doctune.training.loop import Evaluation, Outcome, plan_run, train
+from doctune.training.loop import Outcome, plan_run, train
+from doctune.training.loop import Run as LoopRun
 from doctune.training.optim import make_optimizer
+from doctune.training.state import Checkpoints, Evaluation
 
 CPU = choose_device("cpu", "fp32")
+
+
+def make_run(
+    model: Classifier, dataset: Dataset, collator: Collator, training: TrainingSettings, seed: int = 1,
+    rate: float = 1e-3, optimizer: str = "adamw",
+) -> LoopRun:  # fmt: skip
+    groups, _ = parameter_groups(model, rate, 0.01, LayerwiseSettings())
+    plan = plan_run(dataset, collator, training, seed)
+    made = make_optimizer(groups, OptimizerSettings(optimizer=optimizer), lambda step: 1.0)
+    return LoopRun(model, dataset, collator, plan, made, lambda step: 1.0, training, 1.0, CPU, seed)
 
 
 @pytest.fixture(scope="module")
@@ -56,20 +68,17 @@ def run(
         seed: int = 1,
         dropout: float = 0.0,
         rate: float = 1e-3,
+        optimizer: str = "adamw",
+        checkpoints: Checkpoints | None = None,
         **settings: object,
     ) -> tuple[Classifier, Outcome]:
         training = TrainingSettings.model_validate({"epochs": 2, "batch_size": 4, **settings})
         torch.manual_seed(seed)
         loaded = load_encoder(tiny_encoder, EncoderSettings(encoder="x", dropout=dropout), (-1,))
         model = build_classifier(loaded, "mean", "concat", 2, dropout=dropout)
-        groups, _ = parameter_groups(model, rate, 0.01, LayerwiseSettings())
-        plan = plan_run(dataset, collator, training, seed)
-        optimizer = make_optimizer(groups, OptimizerSettings(), lambda step: 1.0)
         evaluate = None if scores is None else lambda: Evaluation(next(scores), {})
-        outcome = train(
-            model, dataset, collator, plan, optimizer, lambda step: 1.0, evaluate, training, 1.0, CPU, seed,
-            MetricsLog(tmp_path / "metrics.jsonl"),
-        )  # fmt: skip
+        run = make_run(model, dataset, collator, training, seed, rate, optimizer)
+        outcome = train(run, evaluate, MetricsLog(tmp_path / "metrics.jsonl"), checkpoints)
         return model, outcome
 
     return go
@@ -146,15 +155,10 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_documents
     model = build_classifier(loaded, "mean", "concat", 2)
     with torch.no_grad():
         loaded.encoder.model.embeddings.word_embeddings.weight[tokenizer.encode(["war"])[0][0]] = float("nan")
-    training = TrainingSettings(epochs=1, batch_size=12)
-    groups, _ = parameter_groups(model, 1e-3, 0.01, LayerwiseSettings())
+    run = make_run(model, dataset, collator, TrainingSettings(epochs=1, batch_size=12))
     before = weights(model)
     with pytest.raises(TrainingError, match=r"loss is not a finite number in step 1.*Documents: doc-5\."):
-        train(
-            model, dataset, collator, plan_run(dataset, collator, training, 1),
-            make_optimizer(groups, OptimizerSettings(), lambda step: 1.0), lambda step: 1.0, None, training, 1.0,
-            CPU, 1, MetricsLog(tmp_path / "metrics.jsonl"),
-        )  # fmt: skip
+        train(run, None, MetricsLog(tmp_path / "metrics.jsonl"))
     torch.testing.assert_close(weights(model), before, equal_nan=True)
 
 
@@ -169,3 +173,42 @@ def test_metrics_are_on_disk_line_by_line(run: Run, tmp_path: Path) -> None:
 def test_token_budgets(run: Run, settings: dict[str, int], dataset: Dataset) -> None:
     _, outcome = run(**settings)
     assert outcome.examples == 2 * len(dataset)
+
+
+class KilledError(Exception):
+    """Stands for the process being killed."""
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "bert-adam"])
+@pytest.mark.parametrize("killed_at", [1, 3, 4])
+def test_a_killed_run_goes_on_to_the_same_weights(run: Run, tmp_path: Path, killed_at: int, optimizer: str) -> None:
+    """Killed in any epoch, before or after the best one: as if nothing had happened, records and log included."""
+    scores = [0.5, 0.9, 0.7, 0.8, 0.6]
+    settings = {"epochs": 5, "dropout": 0.1, "optimizer": optimizer}
+    expected, outcome = run(iter(scores), **settings)
+    log = (tmp_path / "metrics.jsonl").read_text()
+
+    def until_killed() -> Iterator[float]:
+        yield from scores[:killed_at]
+        raise KilledError
+
+    checkpoints = Checkpoints(tmp_path / "checkpoint", 0.0, "this run")
+    with pytest.raises(KilledError):
+        run(until_killed(), checkpoints=checkpoints, **settings)
+    # The step in which it was killed is not in the checkpoint; it is done again.
+    model, resumed = run(iter(scores[killed_at:]), checkpoints=checkpoints, **settings)
+    assert torch.equal(weights(model), weights(expected))
+    assert (resumed.best, resumed.steps, resumed.examples) == (outcome.best, outcome.steps, outcome.examples)
+    assert [r.evaluation for r in resumed.records] == [r.evaluation for r in outcome.records]
+    assert (tmp_path / "metrics.jsonl").read_text() == log
+
+
+def test_a_checkpoint_of_another_run_is_refused(run: Run, tmp_path: Path) -> None:
+    run(iter([0.1, 0.2]), checkpoints=Checkpoints(tmp_path / "checkpoint", 0.0, "one"))
+    with pytest.raises(CheckpointError, match="another recipe"):
+        run(iter([0.1, 0.2]), checkpoints=Checkpoints(tmp_path / "checkpoint", 0.0, "two"))
+
+
+def test_no_checkpoint_before_its_time(run: Run, tmp_path: Path) -> None:
+    run(checkpoints=Checkpoints(tmp_path / "checkpoint", 60.0, "one"))
+    assert not (tmp_path / "checkpoint").exists()

@@ -16,7 +16,7 @@ import torch
 
 import doctune
 from doctune.commands import reporting
-from doctune.commands.fit import Fitted, fit
+from doctune.commands.fit import fit
 from doctune.commands.prepare import check_fit, make_collator, prepare
 from doctune.config import Tree, merge, read_toml, write_toml
 from doctune.devices import Device, choose_device
@@ -32,20 +32,27 @@ from doctune.text.tokenizer import TextTokenizer
 from doctune.training.layerwise import default_learning_rate
 
 
-def finetune(config: str | Path | None = None, command: str = "", **settings: Any) -> Report:
+def finetune(
+    config: str | Path | None = None, *, resume: bool = False, command: str = "doctune.finetune", **settings: Any
+) -> Report:
     """Fine-tune an encoder and test it; the report that is also written to the run directory.
 
     `config` is a TOML file; `settings` are names of `doctune.settings`, for instance `train="a.csv", encoder="minilm",
-    output="runs/a", epochs=3`, and win over the file. Raises `UserError` with one clear line for bad input.
+    output="runs/a", epochs=3`, and win over the file. `resume` goes on with a run that was killed. Raises `UserError`
+    with one clear line for bad input.
     """
     tree = merge({} if config is None else read_toml(Path(config)), from_flat(settings))
-    return run(FinetuneSettings.build(tree), command or "doctune.finetune")
+    return run(FinetuneSettings.build(tree), command, resume)
 
 
-def run(settings: FinetuneSettings, command: str) -> Report:
-    """Everything from settings to report. On bad input nothing half-written stays; finished seeds do."""
+def run(settings: FinetuneSettings, command: str, resume: bool = False) -> Report:
+    """Everything from settings to report.
+
+    On bad input nothing half-written stays, but seeds that are finished do. With `resume`, finished seeds are not
+    repeated, and the one that was killed goes on from its checkpoint.
+    """
     output = Path(settings.output).expanduser()
-    check_output(output)
+    check_output(output, resume)
     settings, encoder_folder, tokenizer = resolve(settings)
     device = choose_device(settings.training.device, settings.training.precision)
     collator = make_collator(tokenizer, settings.truncation)
@@ -55,29 +62,43 @@ def run(settings: FinetuneSettings, command: str) -> Report:
             output.mkdir(parents=True, exist_ok=True)
         prepared = prepare(settings, tokenizer, output / "shards")
         check_space(output, encoder_folder, settings.training.seeds)
+        if resume:
+            check_same(settings, output / "config.toml")
         write_toml(output / "config.toml", settings)
         write_json(output / "environment.json", environment(device, command))
-        seeds = range(settings.training.seed, settings.training.seed + settings.training.seeds)
-        fitted: list[Fitted] = []
-        for seed in seeds:
-            folder = output if len(seeds) == 1 else output / f"seed-{seed}"
-            if len(seeds) > 1:
-                print(f"seed {seed} ({len(fitted) + 1} of {len(seeds)})", file=sys.stderr)
-            one = fit(settings, prepared, tokenizer, collator, encoder_folder, folder, seed, device, not fitted)
-            fitted.append(one)
-            if len(seeds) > 1:
-                write_report(folder, reporting.single(settings, prepared, collator, one, command))
+        first, count = settings.training.seed, settings.training.seeds
+        seeds = range(first, first + count)
+        folders = [output if count == 1 else output / f"seed-{seed}" for seed in seeds]
+        reports: list[Report] = []
+        for seed, folder in zip(seeds, folders, strict=True):
+            finished = _finished(folder)
+            if finished is None:
+                if count > 1:
+                    print(f"seed {seed} ({len(reports) + 1} of {count})", file=sys.stderr)
+                fitted = fit(settings, prepared, tokenizer, collator, encoder_folder, folder, seed, device, not reports)
+                finished = reporting.single(settings, prepared, collator, fitted, command)
+                write_report(folder, finished)
+            reports.append(finished)
     except UserError:
-        _clean_up(output, new)
+        if not resume:
+            _clean_up(output, new)
         raise
-    if len(fitted) == 1:
-        report = reporting.single(settings, prepared, collator, fitted[0], command)
-    else:
-        report = reporting.several(settings, prepared, collator, fitted, command)
-        best = reporting.best_seed(fitted)
-        link_model(best.folder / "model", output / "model")
-        shutil.copyfile(best.folder / "predictions.jsonl", output / "predictions.jsonl")
+    if count == 1:
+        return reports[0]
+    best = folders[reporting.best_seed(reports)]
+    link_model(best / "model", output / "model")
+    shutil.copyfile(best / "predictions.jsonl", output / "predictions.jsonl")
+    report = reporting.several(reports, seeds, [folder.name for folder in folders])
     write_report(output, report)
+    return report
+
+
+def _finished(folder: Path) -> Report | None:
+    """The report of a seed that an earlier, killed run finished."""
+    path = folder / "report.json"
+    if not path.is_file() or not (folder / "model").is_dir():
+        return None
+    report: Report = json.loads(path.read_text(encoding="utf-8"))
     return report
 
 
@@ -108,12 +129,35 @@ def _pools_by_mean(folder: Path) -> bool:
         return False
 
 
-def check_output(output: Path) -> None:
-    """The output directory must be new or empty."""
+def check_output(output: Path, resume: bool = False) -> None:
+    """The output directory must be new or empty, or hold a killed run to resume."""
     if output.is_file():
         raise ConfigError(f"output: {output} is a file; give a new or empty directory")
     if output.is_dir() and any(output.iterdir()):
-        raise ConfigError(f"output: {output} is not empty; give a new directory, or remove what is there")
+        unfinished = (output / "config.toml").is_file() and not (output / "report.json").is_file()
+        if resume and (output / "config.toml").is_file():
+            return
+        hint = ", or go on with the run in it with --resume" if unfinished else ""
+        raise ConfigError(f"output: {output} is not empty; give a new directory, remove what is there{hint}")
+
+
+# What may differ between a run and its continuation.
+FREE_TO_CHANGE = {"output": True, "training": {"seeds", "checkpoint_minutes", "device"}}
+
+
+def check_same(settings: FinetuneSettings, path: Path) -> None:
+    """A resumed run must have the settings that it began with."""
+    if not path.is_file():
+        return
+    old = FinetuneSettings.build(read_toml(path)).model_dump(mode="json", exclude=FREE_TO_CHANGE)  # type: ignore[arg-type]
+    new = settings.model_dump(mode="json", exclude=FREE_TO_CHANGE)  # type: ignore[arg-type]
+    for section, values in new.items():
+        for name, value in values.items():
+            if old[section][name] != value:
+                raise ConfigError(
+                    f"{section}.{name}: {value!r}, but the run in {path.parent} has {old[section][name]!r}; "
+                    f"resume with the same settings (--config {path}), or give a new --output"
+                )
 
 
 def check_space(output: Path, encoder_folder: Path, seeds: int) -> None:

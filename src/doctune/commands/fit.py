@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from doctune.encoders.load import Loaded, load_encoder
 from doctune.errors import ConfigError
 from doctune.evaluation.metrics import Metrics, compute
 from doctune.evaluation.predict import Probabilities, predict, write_predictions
+from doctune.files import content_hash
 from doctune.models.classifier import Classifier, build_classifier
 from doctune.models.folder import Description, save_model
 from doctune.settings import FinetuneSettings
@@ -25,9 +27,10 @@ from doctune.store.splits import Dataset
 from doctune.text.tokenizer import TextTokenizer
 from doctune.training.layerwise import RateRow, parameter_groups
 from doctune.training.log import MetricsLog
-from doctune.training.loop import Evaluation, Outcome, plan_run, train
+from doctune.training.loop import Outcome, Run, plan_run, train
 from doctune.training.optim import make_optimizer
 from doctune.training.schedule import make_schedule
+from doctune.training.state import Checkpoints, Evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,14 @@ def fit(
         )
         return Evaluation(score, {f"validation_{k}": v for k, v in _headline(metrics).items()})
 
-    outcome = train(
-        model, prepared.train, collator, plan, optimizer, factor, evaluate, settings.training,
-        settings.optimizer.max_grad_norm, device, seed, log,
+    run = Run(
+        model, prepared.train, collator, plan, optimizer, factor, settings.training, settings.optimizer.max_grad_norm,
+        device, seed,
     )  # fmt: skip
+    checkpoints = Checkpoints(
+        folder / "checkpoint", settings.training.checkpoint_minutes, identity(settings, prepared, seed)
+    )
+    outcome = train(run, evaluate, log, checkpoints)
     validation = _metrics(model, prepared.validation, collator, device)
     judged = prepared.validation if prepared.test is None else prepared.test
     probabilities = predict(model, judged, collator, device, judged.name)
@@ -87,7 +94,15 @@ def fit(
     write_predictions(folder / "predictions.jsonl", judged, probabilities)
     description = _description(settings, model, prepared)
     save_model(model, loaded.config, description, tokenizer, folder / "model")
+    shutil.rmtree(checkpoints.folder, ignore_errors=True)
     return Fitted(seed, folder, outcome, validation, test, probabilities, rates, _encoder_facts(model))
+
+
+def identity(settings: FinetuneSettings, prepared: Prepared, seed: int) -> str:
+    """What a checkpoint must have been made with to go on from it: the recipe, the documents, the seed."""
+    recipe = settings.model_dump_json(exclude={"output": True, "training": {"seeds", "checkpoint_minutes", "device"}})
+    shards = [part.shard.path.name for part in prepared.parts().values()]
+    return content_hash(recipe, *shards, str(seed))
 
 
 def _classifier(settings: FinetuneSettings, loaded: Loaded, prepared: Prepared) -> Classifier:

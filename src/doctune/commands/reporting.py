@@ -57,61 +57,56 @@ def single(settings: FinetuneSettings, prepared: Prepared, collator: Collator, f
             "examples_per_second": outcome.examples / outcome.seconds,
             "tokens_per_second": outcome.tokens / outcome.seconds,
         },
-        warnings=warnings(prepared, [fitted]),
+        warnings=warnings(prepared, fitted),
         command=command,
     )
 
 
-def several(
-    settings: FinetuneSettings, prepared: Prepared, collator: Collator, fitted: Sequence[Fitted], command: str
-) -> Report:
+def several(reports: Sequence[Report], seeds: Sequence[int], folders: Sequence[str]) -> Report:
     """The report of several seeds: means with intervals, and the details of the seed that validation chose."""
-    best = best_seed(fitted)
-    report = single(settings, prepared, collator, best, command)
-    judged = [judged_metrics(one) for one in fitted]
-    report["seeds"] = SeedsSection(
-        seeds=[one.seed for one in fitted],
+    judged = [judged_metrics(report) for report in reports]
+    best = best_seed(reports)
+    section = SeedsSection(
+        seeds=list(seeds),
         error_percent=seed_interval([m.error_percent for m in judged]).to_json(),
         accuracy=seed_interval([m.accuracy for m in judged]).to_json(),
         macro_f1=seed_interval([m.macro_f1 for m in judged]).to_json(),
         runs=[
             {
-                "seed": one.seed,
-                "dir": one.folder.name,
+                "seed": seed,
+                "dir": folder,
                 "error_percent": metrics.error_percent,
-                "validation_accuracy": one.validation.accuracy,
+                "validation_accuracy": report["validation"]["accuracy"],
                 "collapsed": is_collapsed(metrics),
             }
-            for one, metrics in zip(fitted, judged, strict=True)
+            for seed, folder, report, metrics in zip(seeds, folders, reports, judged, strict=True)
         ],
-        details_of=best.seed,
+        details_of=seeds[best],
     )
-    report["warnings"] = warnings(prepared, fitted)
-    return report
+    warned = list(dict.fromkeys(warning for report in reports for warning in report["warnings"]))
+    return {**reports[best], "seeds": section, "warnings": warned}
 
 
-def judged_metrics(fitted: Fitted) -> Metrics:
+def judged_metrics(report: Report) -> Metrics:
     """The test figures, or those of validation where there is no test set."""
-    return fitted.validation if fitted.test is None else fitted.test
+    return Metrics.from_json(report["test"] or report["validation"])
 
 
-def best_seed(fitted: Sequence[Fitted]) -> Fitted:
-    """The seed whose model is kept: the best on validation, never on test."""
-    return max(fitted, key=lambda one: (one.validation.accuracy, -one.validation.loss))
+def best_seed(reports: Sequence[Report]) -> int:
+    """The place of the seed whose model is kept: the best on validation, never on test."""
+    validation = [report["validation"] for report in reports]
+    return max(range(len(reports)), key=lambda i: (validation[i]["accuracy"], -validation[i]["loss"]))
 
 
-def warnings(prepared: Prepared, fitted: Sequence[Fitted]) -> list[str]:
-    """What a reader must know: collapsed runs, no test set, classes with hardly any documents."""
+def warnings(prepared: Prepared, fitted: Fitted) -> list[str]:
+    """What a reader must know: a collapsed run, no test set, classes with hardly any documents."""
     said = []
-    for one in fitted:
-        reason = is_collapsed(judged_metrics(one))
-        if reason:
-            advice = "Try another seed, a lower learning rate or more warm-up."
-            said.append(f"The run with seed {one.seed} collapsed: {reason}. {advice}")
+    reason = is_collapsed(fitted.test or fitted.validation)
+    if reason:
+        advice = "Try another seed, a lower learning rate or more warm-up."
+        said.append(f"The run with seed {fitted.seed} collapsed: {reason}. {advice}")
     if prepared.test is None:
-        said.append(
-            "There is no test set: the figures are those of validation, which chose the epoch, so they flatter."
-        )
+        said.append("There is no test set: these figures are of validation, which chose the epoch, so they flatter.")
     rare = [name for name, count in prepared.train.per_class().items() if count < 5]
     if rare:
         said.append(f"Classes with fewer than five training documents: {', '.join(rare[:10])}.")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from doctune.files import no_space_is_one_line
+from doctune.files import no_space_is_one_line, write_text
 
 
 class MetricsLog:
@@ -16,7 +16,19 @@ class MetricsLog:
         self.path = path
         with no_space_is_one_line(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"")
+            path.touch()
+
+    def forget_after(self, step: int) -> None:
+        """Drop the records of steps after `step`: the run goes on from there and writes them again."""
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # the last line of a killed run may be half of one
+            if record.get("step", step + 1) <= step:
+                kept.append(line + "\n")
+        write_text(self.path, "".join(kept))
 
     def write(self, **record: Any) -> None:
         """Append one record; `kind` says what it is: step, evaluation, test."""

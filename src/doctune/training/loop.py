@@ -1,4 +1,4 @@
-"""The training loop. One function; its collaborators are arguments."""
+"""The training loop. Functions; their collaborators are arguments."""
 
 from __future__ import annotations
 
@@ -25,28 +25,9 @@ from doctune.tensors import Batch
 from doctune.training.log import MetricsLog
 from doctune.training.optim import BertAdam
 from doctune.training.schedule import Factor
+from doctune.training.state import Checkpoints, EpochRecord, Evaluation, TrainingState
 
 STEPS_PER_RECORD = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What one validation says: `score` chooses the best (higher is better), `record` goes into the log."""
-
-    score: float
-    record: dict[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class EpochRecord:
-    """One evaluation in the course of training."""
-
-    epoch: float
-    step: int
-    train_loss: float
-    learning_rate: float
-    examples_per_second: float
-    evaluation: Evaluation | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +51,13 @@ class Plan:
     evaluate_after: frozenset[int]
     steps_per_epoch: float
 
+    def documents(self, first: int = 0, last: int | None = None) -> int:
+        """Documents in the steps from `first` to before `last`, repetitions counted."""
+        return sum(len(places) for window in self.steps[first:last] for places in window)
+
 
 def plan_run(dataset: Dataset, collator: Collator, settings: TrainingSettings, seed: int) -> Plan:
-    """Plan all epochs before the first step: the schedule needs the number of steps."""
+    """Plan all epochs before the first step: the schedule needs their number, and a resumed run the same batches."""
     lengths = collator.lengths(dataset)
     steps: list[list[Places]] = []
     ends: list[int] = []
@@ -88,96 +73,121 @@ def plan_run(dataset: Dataset, collator: Collator, settings: TrainingSettings, s
     return Plan(steps, frozenset(ends), len(steps) / settings.epochs)
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The collaborators of one run: what `train` and its helpers share."""
+
+    model: Classifier
+    dataset: Dataset
+    collator: Collator
+    plan: Plan
+    optimizer: torch.optim.Optimizer
+    factor: Factor
+    settings: TrainingSettings
+    max_grad_norm: float
+    device: Device
+    seed: int
+
+
 def train(
-    model: Classifier,
-    dataset: Dataset,
-    collator: Collator,
-    plan: Plan,
-    optimizer: torch.optim.Optimizer,
-    factor: Factor,
-    evaluate: Callable[[], Evaluation] | None,
-    settings: TrainingSettings,
-    max_grad_norm: float,
-    device: Device,
-    seed: int,
-    log: MetricsLog,
+    run: Run, evaluate: Callable[[], Evaluation] | None, log: MetricsLog, checkpoints: Checkpoints | None = None
 ) -> Outcome:
     """Train over the plan, validate where it says, and leave the best weights in the model.
 
-    The random numbers of a step depend on (seed, step) alone. Without `evaluate` the last weights are the best.
-    Raises `TrainingError` before the step whose loss or gradient is not finite, and names the documents in it.
+    The random numbers of a step depend on (seed, step) alone, so a run that goes on from its checkpoint ends with the
+    same weights. Without `evaluate` the last weights are the best. Raises `TrainingError` before the step whose loss or
+    gradient is not finite, and names the documents in it.
     """
-    records: list[EpochRecord] = []
-    best, best_state, without_gain, stopped = 0, None, 0, False
-    examples = 0
-    loss_sum = loss_count = 0.0
-    training_seconds, started = 0.0, time.perf_counter()
+    model, plan, settings = run.model, run.plan, run.settings
+    state, best_weights = TrainingState(), None
+    if checkpoints is not None:
+        state, best_weights = checkpoints.restore(model, run.optimizer)
+    log.forget_after(state.step)
+    stopped = False
     model.train()
-    with Progress(sum(len(b) for window in plan.steps for b in window), "train", "examples") as progress:
-        for step, window in enumerate(plan.steps):
-            torch.manual_seed(seeding.derive(seed, "step", step))
-            total, count = _accumulate(model, dataset, collator, window, device, step)
-            for parameter in _trained(optimizer):
-                if parameter.grad is not None:
-                    parameter.grad.div_(count)
-            norm = _clip(optimizer, max_grad_norm)
-            if not math.isfinite(norm):
-                raise _not_finite("gradient", step, dataset, [int(p) for places in window for p in places])
-            rate = factor(step)
-            for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * rate
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-            here = sum(len(places) for places in window)
-            examples += here
-            loss_sum, loss_count = loss_sum + total, loss_count + count
-            progress.advance(here, f"loss {loss_sum / loss_count:.3f}")
-            top_rate = max(group["lr"] for group in optimizer.param_groups)
-            if step % STEPS_PER_RECORD == 0:
-                log.write(kind="step", step=step + 1, epoch=round((step + 1) / plan.steps_per_epoch, 4),
-                          loss=total / count, learning_rate=top_rate, gradient_norm=norm)  # fmt: skip
-            if step + 1 not in plan.evaluate_after:
-                continue
-            training_seconds += time.perf_counter() - started
-            evaluation = evaluate() if evaluate else None
-            record = EpochRecord(
-                round((step + 1) / plan.steps_per_epoch, 4), step + 1, loss_sum / loss_count, top_rate,
-                examples / training_seconds, evaluation,
-            )  # fmt: skip
-            records.append(record)
-            log.write(kind="evaluation", step=record.step, epoch=record.epoch, train_loss=record.train_loss,
-                      **(evaluation.record if evaluation else {}))  # fmt: skip
-            loss_sum = loss_count = 0.0
-            previous = records[best].evaluation
-            if evaluation is None or previous is None or len(records) == 1 or evaluation.score > previous.score:
-                best, without_gain = len(records) - 1, 0
-                best_state = state_to_cpu(model) if step + 1 < len(plan.steps) else None
-            else:
-                without_gain += 1
+    with Progress(plan.documents(), "train", "examples", done=plan.documents(last=state.step)) as progress:
+        while state.step < len(plan.steps) and not stopped:
             started = time.perf_counter()
-            if settings.patience is not None and without_gain >= settings.patience:
-                stopped = True
-                break
-    if best_state is not None:
-        model.load_state_dict(best_state)
-    done = records[-1].step
-    tokens = int(sum(collator.lengths(dataset)[p].sum() for window in plan.steps[:done] for p in window))
-    return Outcome(records, best, done, examples, tokens, training_seconds, stopped)
+            total, count, norm, rate = _step(run, state.step)
+            documents = plan.documents(state.step, state.step + 1)
+            state.seconds += time.perf_counter() - started
+            state.step += 1
+            state.examples += documents
+            state.loss_sum, state.loss_count = state.loss_sum + total, state.loss_count + count
+            progress.advance(documents, f"loss {state.loss_sum / state.loss_count:.3f}")
+            if (state.step - 1) % STEPS_PER_RECORD == 0:
+                epoch = round(state.step / plan.steps_per_epoch, 4)
+                log.write(kind="step", step=state.step, epoch=epoch, loss=total / count, learning_rate=rate,
+                          gradient_norm=norm)  # fmt: skip
+            if state.step in plan.evaluate_after:
+                if _evaluated_best(run, state, rate, evaluate, log):
+                    # The last weights need no copy: they are in the model.
+                    best_weights = state_to_cpu(model) if state.step < len(plan.steps) else None
+                stopped = settings.patience is not None and state.without_gain >= settings.patience
+            if checkpoints is not None:
+                checkpoints.save_if_due(state, model, run.optimizer, best_weights)
+    if best_weights is not None:
+        model.load_state_dict(best_weights)
+    lengths = run.collator.lengths(run.dataset)
+    tokens = int(sum(lengths[places].sum() for window in plan.steps[: state.step] for places in window))
+    return Outcome(state.records, state.best, state.step, state.examples, tokens, state.seconds, stopped)
 
 
-def _accumulate(
-    model: Classifier, dataset: Dataset, collator: Collator, window: list[Places], device: Device, step: int
-) -> tuple[float, float]:
+def _step(run: Run, step: int) -> tuple[float, float, float, float]:
+    """One optimiser step: summed loss, what it is divided by, gradient norm before clipping, highest learning rate."""
+    torch.manual_seed(seeding.derive(run.seed, "step", step))
+    window = run.plan.steps[step]
+    total, count = _accumulate(run, window, step)
+    for parameter in _trained(run.optimizer):
+        if parameter.grad is not None:
+            parameter.grad.div_(count)
+    norm = _clip(run.optimizer, run.max_grad_norm)
+    if not math.isfinite(norm):
+        raise _not_finite("gradient", step, run.dataset, [int(place) for places in window for place in places])
+    factor = run.factor(step)
+    for group in run.optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    return total, count, norm, max(group["lr"] for group in run.optimizer.param_groups)
+
+
+def _evaluated_best(
+    run: Run, state: TrainingState, rate: float, evaluate: Callable[[], Evaluation] | None, log: MetricsLog
+) -> bool:
+    """Validate and record it; whether these weights are the best so far."""
+    evaluation = evaluate() if evaluate else None
+    record = EpochRecord(
+        epoch=round(state.step / run.plan.steps_per_epoch, 4),
+        step=state.step,
+        train_loss=state.loss_sum / state.loss_count,
+        learning_rate=rate,
+        examples_per_second=state.examples / state.seconds,
+        evaluation=evaluation,
+    )
+    state.records.append(record)
+    state.loss_sum = state.loss_count = 0.0
+    log.write(kind="evaluation", step=record.step, epoch=record.epoch, train_loss=record.train_loss,
+              **(evaluation.record if evaluation else {}))  # fmt: skip
+    previous = state.records[state.best].evaluation
+    first = len(state.records) == 1
+    if first or evaluation is None or previous is None or evaluation.score > previous.score:
+        state.best, state.without_gain = len(state.records) - 1, 0
+        return True
+    state.without_gain += 1
+    return False
+
+
+def _accumulate(run: Run, window: list[Places], step: int) -> tuple[float, float]:
     """Forward and backward of the batches of one step; the summed loss and what to divide it and the gradients by."""
     total = count = 0.0
     for places in window:
-        batch = collator(dataset, places).to(device.torch)
-        with device.autocast():
-            loss, logits = model.objective(batch)
+        batch = run.collator(run.dataset, places).to(run.device.torch)
+        with run.device.autocast():
+            loss, logits = run.model.objective(batch)
         value = loss.sum.item()
         if not math.isfinite(value):
-            raise _not_finite("loss", step, dataset, _culprits(batch, logits))
+            raise _not_finite("loss", step, run.dataset, _culprits(batch, logits))
         loss.sum.backward()  # type: ignore[no-untyped-call]
         total, count = total + value, count + loss.count.item()
     if count <= 0:

@@ -1,0 +1,134 @@
+"""What report.json holds: the types that its writer is checked against.
+
+Keys are stable: an older report.json must stay readable. Counts are documents, `_percent` is 0..100, accuracy and F1
+are 0..1, times are seconds.
+"""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+from doctune.evaluation.compare import SeedSummaryJson
+from doctune.evaluation.metrics import MetricsJson
+
+
+class EncoderSection(TypedDict):
+    """The encoder; `packing` is packed or padded."""
+
+    name: str
+    hidden_size: int
+    num_layers: int
+    num_parameters: int
+    packing: str
+
+
+class DataSection(TypedDict):
+    """The documents: counts by part; `mean_tokens` before truncation, `truncated_percent` 0..100, by part."""
+
+    train: int
+    validation: int
+    test: int
+    labels: list[str]
+    left_out_empty: dict[str, int]
+    truncated_percent: dict[str, float]
+    mean_tokens: dict[str, float]
+    train_per_class: dict[str, int]
+    validation_from: str
+
+
+class LearningRate(TypedDict):
+    """The peak learning rate of one part of the model and how many parameters have it."""
+
+    part: str
+    learning_rate: float
+    parameters: int
+
+
+class EpochValidation(TypedDict):
+    """What an evaluation during training gives; more keys (all of `MetricsJson`) are welcome."""
+
+    accuracy: float
+    error_percent: float
+    macro_f1: float
+    loss: float
+
+
+class Epoch(TypedDict):
+    """One evaluation during training; `epoch` counts passes and may be a fraction."""
+
+    epoch: float
+    step: int
+    train_loss: float
+    validation: EpochValidation
+    learning_rate: float
+    examples_per_second: float
+
+
+class Best(TypedDict):
+    """The evaluation whose weights were kept."""
+
+    epoch: float
+    step: int
+
+
+class HardError(TypedDict):
+    """One wrong answer; `probability` 0..1 is what the model gave to its `prediction`."""
+
+    id: str
+    text: str
+    label: str
+    prediction: str
+    probability: float
+
+
+class Time(TypedDict):
+    """Time in training, without tokenising and the final evaluation."""
+
+    train_seconds: float
+    examples_per_second: float
+    tokens_per_second: float
+
+
+class SeedRun(TypedDict):
+    """One seed; `error_percent` on the test set, or on validation where there is none; `collapsed` is the reason."""
+
+    seed: int
+    dir: str
+    error_percent: float
+    validation_accuracy: float
+    collapsed: str | None
+
+
+class SeedsSection(TypedDict):
+    """Several seeds of one recipe; error in percent, accuracy and macro-F1 0..1.
+
+    The rest of the report then describes one of them, whose seed is `details_of` (default: the first).
+    """
+
+    seeds: list[int]
+    error_percent: SeedSummaryJson
+    accuracy: SeedSummaryJson
+    macro_f1: SeedSummaryJson
+    runs: list[SeedRun]
+    details_of: NotRequired[int]
+
+
+class Report(TypedDict):
+    """All of report.json."""
+
+    doctune: str
+    created: str
+    title: str
+    encoder: EncoderSection
+    data: DataSection
+    recipe: dict[str, str | int | float | bool | None]
+    learning_rates: list[LearningRate]
+    epochs: list[Epoch]
+    best: Best
+    validation: MetricsJson
+    test: MetricsJson | None
+    hardest: list[HardError]
+    time: Time
+    warnings: list[str]
+    command: str
+    seeds: NotRequired[SeedsSection]

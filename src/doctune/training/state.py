@@ -1,0 +1,130 @@
+"""Where a run stands, and its checkpoint on disk: a killed run goes on from there, to the very same weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from doctune.errors import CheckpointError
+from doctune.files import atomic_folder, write_json
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one validation says: `score` chooses the best (higher is better), `record` goes into the log."""
+
+    score: float
+    record: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """One evaluation in the course of training."""
+
+    epoch: float
+    step: int
+    train_loss: float
+    learning_rate: float
+    examples_per_second: float
+    evaluation: Evaluation | None
+
+
+@dataclass(slots=True)
+class TrainingState:
+    """How far a run is: `step` optimiser steps are done. Losses are summed since the last evaluation."""
+
+    step: int = 0
+    examples: int = 0
+    seconds: float = 0.0
+    loss_sum: float = 0.0
+    loss_count: float = 0.0
+    best: int = 0
+    without_gain: int = 0
+    records: list[EpochRecord] = field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> TrainingState:
+        """What `dataclasses.asdict` made of a state."""
+        records = []
+        for record in value["records"]:
+            evaluation = record["evaluation"]
+            records.append(EpochRecord(**{**record, "evaluation": evaluation and Evaluation(**evaluation)}))
+        return cls(**{**value, "records": records})
+
+
+@dataclass(slots=True)
+class Checkpoints:
+    """The last checkpoint of a run in `folder`, written when `minutes` have passed since the one before.
+
+    `run` identifies settings and data: a checkpoint of another run is refused.
+    """
+
+    folder: Path
+    minutes: float
+    run: str
+    saved: float = field(default_factory=time.monotonic)
+
+    def save_if_due(
+        self, state: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer, best: Weights | None
+    ) -> None:
+        """Write a checkpoint if it is time; the one before is replaced only when this one is complete."""
+        if time.monotonic() - self.saved < 60 * self.minutes:
+            return
+        with atomic_folder(self.folder) as temporary:
+            save_file(_contiguous(model.state_dict()), temporary / "model.safetensors")
+            save_file(_optimizer_tensors(optimizer), temporary / "optimizer.safetensors")
+            if best is not None:
+                save_file(best, temporary / "best.safetensors")
+            write_json(temporary / "state.json", {"run": self.run, "state": dataclasses.asdict(state)})
+        self.saved = time.monotonic()
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[TrainingState, Weights | None]:
+        """Put the checkpoint into model and optimiser; a fresh state if there is none.
+
+        Raises `CheckpointError` if it belongs to another run.
+        """
+        path = self.folder / "state.json"
+        if not path.is_file():
+            return TrainingState(), None
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["run"] != self.run:
+            raise CheckpointError(
+                f"{self.folder}: this checkpoint is of other data or another recipe; give a new --output"
+            )
+        model.load_state_dict(load_file(self.folder / "model.safetensors"))
+        _restore_optimizer(optimizer, load_file(self.folder / "optimizer.safetensors"))
+        best = self.folder / "best.safetensors"
+        return TrainingState.from_json(content["state"]), load_file(best) if best.is_file() else None
+
+
+def _contiguous(tensors: Weights) -> Weights:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> Weights:
+    """The optimiser's state as tensors named NUMBER.KEY; counts become tensors too."""
+    state = optimizer.state_dict()["state"]
+    return _contiguous(
+        {f"{number}.{key}": torch.as_tensor(value) for number, entry in state.items() for key, value in entry.items()}
+    )
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Weights) -> None:
+    plain = optimizer.state_dict()
+    state: dict[int, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        number, _, key = name.partition(".")
+        # An integer count was an int; AdamW's own step count is a float tensor and stays one.
+        value = int(tensor) if tensor.ndim == 0 and not tensor.is_floating_point() else tensor
+        state.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
