@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from doctune import __version__
-from doctune.errors import UserError
+from doctune.errors import ConfigError, UserError
 
 Arguments = argparse.Namespace
+NOT_SETTINGS = ("config", "set", "dry_run", "resume", "run", "command", "flags")
 FINETUNE_EXAMPLES = """examples:
   doctune finetune --train reviews.csv --text review --label stars --encoder bert-base-uncased --output runs/reviews
   doctune finetune --train train.jsonl --test test.jsonl --encoder ./my-encoder --seeds 3 --output runs/three
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 if all went well, 2 after a one-line error, 130 after Ctrl-C."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        args = parser(arguments).parse_args(arguments)
+        args = parse(arguments)
         args.run(args)
         sys.stdout.flush()
     except UserError as error:
@@ -47,9 +48,32 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
-def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """argparse, with our errors: one line, and no usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; {self.prog} --help tells what there is")
+
+
+def parse(arguments: Sequence[str]) -> Arguments:
+    """The arguments; `ConfigError` for one that there is not, with the nearest that there is."""
+    root = parser(arguments)
+    args, unknown = root.parse_known_args(arguments)
+    if unknown:
+        from doctune.config import did_you_mean
+
+        word = unknown[0].partition("=")[0]
+        flags = [flag for flag in vars(args).get("flags", ()) if flag.startswith("--")]
+        hint = did_you_mean(word, flags) if word.startswith("--") else ""
+        if "did you mean" not in hint:
+            hint = f"; doctune {args.command} --help tells what there is"
+        raise ConfigError(f"{word}: no such argument{hint}")
+    return args
+
+
+def parser(arguments: Sequence[str]) -> Parser:
     """The parser; only the command in `arguments` gets its flags, as the others are not asked for."""
-    root = argparse.ArgumentParser(
+    root = Parser(
         prog="doctune",
         description="Fine-tune BERT-family encoders into text classifiers from your own documents.",
         epilog="doctune COMMAND --help tells a command's flags, with examples.",
@@ -63,6 +87,7 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         )
         if name == asked:
             add(command)
+            command.set_defaults(command=name, flags=tuple(command._option_string_actions))
     return root
 
 
@@ -110,7 +135,7 @@ def _tree(args: Arguments) -> dict[str, Any]:
 
     flags: dict[str, Any] = {}
     for dotted, value in vars(args).items():
-        if value is None or dotted in ("config", "set", "dry_run", "resume", "run"):
+        if value is None or dotted in NOT_SETTINGS:
             continue
         if isinstance(value, list):
             # One word may be the name of a choice ("all", "balanced") and not a list.
@@ -144,6 +169,7 @@ def _command_line() -> str:
 
 def _reading(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("reading (default: as the training data was read)")
+    group.add_argument("--dataset", metavar="NAME", help="the file is of this known data set")
     group.add_argument("--text", nargs="+", metavar="COLUMN", help="column(s) of the text")
     group.add_argument("--text-pair", metavar="COLUMN", help="column of the second text")
     group.add_argument("--label", metavar="COLUMN", help="column of the label")
@@ -156,7 +182,7 @@ def _reading(command: argparse.ArgumentParser) -> None:
 
 
 def _reading_given(args: Arguments) -> dict[str, Any]:
-    names = ("text", "text_pair", "label", "format", "encoding", "header")
+    names = ("dataset", "text", "text_pair", "label", "format", "encoding", "header")
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
@@ -166,6 +192,7 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("data", metavar="DATA", help="labelled documents")
     command.add_argument("--output", metavar="FILE", help="write the figures as JSON")
     command.add_argument("--predictions", metavar="FILE", help="write each document's prediction as JSON lines")
+    command.add_argument("--against", metavar="MODEL", help="another model: the difference in error, with an interval")
     _reading(command)
     command.set_defaults(run=_run_evaluate)
 
@@ -173,7 +200,7 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
 def _run_evaluate(args: Arguments) -> None:
     from doctune.commands.evaluate import main as evaluate
 
-    evaluate(args.model, args.data, args.device, args.output, args.predictions, _reading_given(args))
+    evaluate(args.model, args.data, args.device, args.output, args.predictions, args.against, _reading_given(args))
 
 
 def _predict(command: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -33,9 +33,6 @@ class Settings(BaseModel):
             return cls.model_validate(tree)
         except ValidationError as error:
             raise ConfigError("; ".join(_explain(cls, e) for e in error.errors())) from None
-
-
-S = TypeVar("S", bound=Settings)
 
 
 def read_toml(path: Path) -> Tree:

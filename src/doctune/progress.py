@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import IO, TypeVar
+from typing import IO
 
 from tqdm import tqdm
 
-T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 15.0
 
 
@@ -71,14 +69,6 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def track(items: Iterable[T], total: int | None, what: str, unit: str) -> Iterator[T]:
-    """Yield the items and show how far it is."""
-    with Progress(total, what, unit) as progress:
-        for item in items:
-            yield item
-            progress.advance(1)
 
 
 def duration(seconds: float) -> str:

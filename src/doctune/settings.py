@@ -85,7 +85,7 @@ class TruncationSettings(Settings):
         None, description="head+tail: tokens kept at the head, 0 for half; default: a quarter, which is 128 of 510"
     )
     max_seq_len: Annotated[int, Field(ge=3)] = Field(
-        512, description="longest sequence in tokens, special tokens included"
+        512, description="longest sequence in tokens, special tokens included; by default no more than the encoder has"
     )
     original_truncation: bool = Field(
         False, description="repeat the original's loss of one token at an odd budget cut in half"

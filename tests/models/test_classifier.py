@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from doctune.encoders.base import FAMILIES
 from doctune.encoders.load import load_encoder
 from doctune.heads.linear import LinearHead
 from doctune.models.classifier import Classifier, build_classifier
@@ -90,3 +91,23 @@ def test_gradient_checkpointing_changes_nothing(tiny_encoder: Path, pack: Callab
         gradients.append([p.grad for p in model.parameters()])
     for plain, recomputed in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, recomputed, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", sorted(name for name, family in FAMILIES.items() if family.packed))
+def test_packed_equals_padded_in_logits_and_gradients(
+    kind: str, family_folder: Callable[[str], Path], pack: Callable[..., Batch]
+) -> None:
+    random = torch.Generator().manual_seed(2)
+    batch = pack([torch.randint(5, 100, (n,), generator=random).tolist() for n in (60, 5, 31, 32)], labels=[0, 1, 1, 0])
+    logits, gradients = [], []
+    for packing in ("packed", "padded"):
+        torch.manual_seed(3)
+        loaded = load_encoder(family_folder(kind), EncoderSettings(encoder="x", packing=packing), (0, -1))
+        model = build_classifier(loaded, "pooler", "concat", 2).eval()
+        loss, found = model.objective(batch)
+        (loss.sum / loss.count).backward()
+        logits.append(found)
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-5)
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-5, atol=1e-5, msg=name)

@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from doctune.commands.predict import data_settings, load
+from doctune.errors import DataError
+from doctune.evaluation.compare import paired_bootstrap
 from doctune.evaluation.metrics import Metrics, compute
-from doctune.evaluation.predict import predict, write_predictions
+from doctune.evaluation.predict import Probabilities, predict, write_predictions
 from doctune.files import write_json
 from doctune.readers import open_source
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a model answers to labelled documents: probabilities [D, C], labels [D], and the classes' names."""
+
+    probabilities: Probabilities
+    labels: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+
+    def metrics(self) -> Metrics:
+        """The figures."""
+        return compute(self.probabilities, self.labels, self.names)
+
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """Whether each answer is right, [D]."""
+        return np.asarray(self.probabilities.argmax(axis=1) == self.labels)
 
 
 def evaluate(
@@ -22,6 +45,13 @@ def evaluate(
     The file is read as the training data was, except for the `reading` settings given. `predictions`: a JSONL file to
     write each document's prediction to. Raises `DataError` for a class that the model does not know.
     """
+    return answer(model, data, device, reading, predictions).metrics()
+
+
+def answer(
+    model: str | Path, data: str | Path, device: str, reading: dict[str, Any], predictions: str | Path | None = None
+) -> Answers:
+    """Run a model on the labelled documents of a file."""
     predictor = load(model, device)
     settings = data_settings(predictor.description, str(data), **reading)
     source = open_source(str(data), settings, "test")
@@ -30,17 +60,24 @@ def evaluate(
         probabilities = predict(predictor.model, dataset, predictor.collator, predictor.device, "evaluate")
         if predictions is not None:
             write_predictions(Path(predictions), dataset, probabilities)
-        return compute(probabilities, dataset.labels, dataset.names)
+    return Answers(probabilities, dataset.labels, dataset.names)
 
 
 def main(
-    model: str, data: str, device: str, output: str | None, predictions: str | None, reading: dict[str, Any]
-) -> None:
-    """The command: print the figures, and write them as JSON where asked."""
-    metrics = evaluate(model, data, device=device, predictions=predictions, **reading)
-    print(table(metrics))
+    model: str, data: str, device: str, output: str | None, predictions: str | None, against: str | None,
+    reading: dict[str, Any],
+) -> None:  # fmt: skip
+    """The command: print the figures, compare with another model and write them as JSON where asked."""
+    answers = answer(model, data, device, reading, predictions)
+    print(table(answers.metrics()))
+    if against is not None:
+        other = answer(against, data, device, reading)
+        if len(other.labels) != len(answers.labels):
+            raise DataError(f"{data}: the two models do not find the same documents empty, so they cannot be compared")
+        points, low, high = paired_bootstrap(answers.correct(), other.correct())
+        print(f"\nagainst {against}: {points:+.2f} points of error ({low:+.2f} to {high:+.2f}, paired bootstrap, 95 %)")
     if output is not None:
-        write_json(Path(output), metrics.to_json())
+        write_json(Path(output), answers.metrics().to_json())
         print(f"figures in {output}", file=sys.stderr)
 
 

@@ -111,8 +111,11 @@ def resolve(settings: FinetuneSettings) -> tuple[FinetuneSettings, Path, TextTok
     family = FAMILIES[config["model_type"]]
     offset = int(config.get("pad_token_id") or 0) + 1 if family.position_offset else 0
     positions = int(config.get("max_position_embeddings") or 512) - offset
-    check_fit(tokenizer, int(config["vocab_size"]), positions, settings.truncation.max_seq_len, str(folder))
     tree = settings.model_dump()
+    if "max_seq_len" not in settings.truncation.model_fields_set:
+        # The default is the paper's, or all that a smaller encoder has.
+        tree["truncation"]["max_seq_len"] = min(settings.truncation.max_seq_len, positions)
+    check_fit(tokenizer, int(config["vocab_size"]), positions, tree["truncation"]["max_seq_len"], str(folder))
     if settings.optimizer.learning_rate is None:
         tree["optimizer"]["learning_rate"] = default_learning_rate(hidden)
     if settings.features.token_pooling == "auto":

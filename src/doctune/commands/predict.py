@@ -25,8 +25,8 @@ from doctune.files import atomic_path
 from doctune.models.classifier import Classifier
 from doctune.models.folder import DESCRIPTION, Description, load_model
 from doctune.readers import open_source
-from doctune.settings import DataSettings
-from doctune.store.build import build_shard
+from doctune.settings import EMBEDDED_DATASET, DataSettings
+from doctune.store.build import NothingToReadError, build_shard
 from doctune.store.splits import Dataset, make_dataset
 from doctune.text.tokenizer import TextTokenizer
 
@@ -51,7 +51,7 @@ class Predictor:
 
     def dataset(self, examples: Iterable[Example], folder: Path, name: str, labelled: bool = False) -> Dataset:
         """Examples as a data set of this model, with its shard in `folder`."""
-        built = build_shard(examples, self.tokenizer, folder, name)
+        built = build_shard(examples, self.tokenizer, folder, name, show_progress=labelled)
         return make_dataset(name, built.shard, self.labels, labelled)
 
     def predict_proba(self, texts: Sequence[str | tuple[str, str]]) -> Probabilities:
@@ -73,9 +73,7 @@ class Predictor:
             numbered = [Example(str(i), e.text, text_pair=e.text_pair) for i, e in enumerate(examples)]
             try:
                 dataset = self.dataset(numbered, Path(folder), "documents")
-            except DataError:
-                if any(e.text.strip() for e in examples):
-                    raise
+            except NothingToReadError:
                 return result
             places = [int(i) for i in dataset.ids()]
             result[places] = predict_dataset(self.model, dataset, self.collator, self.device, what)
@@ -116,9 +114,15 @@ def load(model: str | Path, device: str = "auto", precision: Literal["auto", "fp
 
 
 def data_settings(description: Description, path: str, **given: Any) -> DataSettings:
-    """How to read a file for this model: as its training data was read, except for what is given."""
+    """How to read a file for this model: as its training data was read, except for what is given.
+
+    A model of a known data set reads that set's files, unless columns or a format are given.
+    """
+    given = {key: value for key, value in given.items() if value is not None}
     columns = {key: value for key, value in description.columns.items() if key != "format"}
-    return DataSettings.build({**columns, "train": path, **{k: v for k, v in given.items() if v is not None}})
+    if columns.get("dataset") == EMBEDDED_DATASET or (given and "dataset" not in given):
+        columns.pop("dataset", None)
+    return DataSettings.build({**columns, "train": path, **given})
 
 
 def predict(

@@ -41,7 +41,6 @@ class Layout:
     """How a batch's sequences are bucketed; made once a batch, used by every layer."""
 
     buckets: tuple[Bucket, ...]
-    num_tokens: int
 
     @classmethod
     def of(cls, batch: Batch, num_heads: int) -> Layout:
@@ -65,7 +64,7 @@ class Layout:
             for first in range(0, len(members), per_bucket):
                 chosen = members[first : first + per_bucket]
                 buckets.append(_bucket([starts[i] for i in chosen], [lengths[i] for i in chosen], device))
-        return cls(tuple(buckets), total)
+        return cls(tuple(buckets))
 
 
 def _bucket(starts: list[int], lengths: list[int], device: torch.device) -> Bucket:

@@ -1,32 +1,15 @@
-"""What every encoder is, and what is known of each family as data."""
+"""What is known of each family of encoders, as data, and which layer is which."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
-from doctune.tensors import Batch, HiddenStates
-
 EMBEDDINGS = -1
 _LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
-
-
-class Encoder(Protocol):
-    """Packed tokens in, packed hidden states of the chosen layers out."""
-
-    config: Any
-    num_layers: int
-    hidden_size: int
-    max_seq_len: int
-    packing: str
-
-    def __call__(self, batch: Batch) -> HiddenStates: ...
-
-    def layer_of(self, parameter_name: str) -> int:
-        """The layer that a parameter belongs to: -1 embeddings, 0 the first layer, `num_layers` what is above."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,14 +57,19 @@ def learning_curve(
     series: Sequence[Series],
     best: float | None,
     say: Callable[[float], str],
-    x_name: str = "epoch",
+    limit: float = math.inf,
 ) -> Markup:
-    """Lines over epochs with axes; `best` is the epoch to mark on the main series, `say` formats a y value."""
+    """Lines over epochs with axes, or nothing without points.
+
+    `best` is the epoch to mark on the main series, `say` formats a y value, and the y axis ends at `limit`, which no
+    value may exceed.
+    """
     width, height, left, right, top, bottom = 460, 270, 50, 18, 40, 42
     every = [point for one in series for point in one.points]
     if not every:
         return Markup("")
     y_ticks = ticks(min(y for _, y in every), max(y for _, y in every))
+    y_ticks = [y for y in y_ticks if y <= limit]  # an accuracy has no room above 100
     y_low, y_high = y_ticks[0], y_ticks[-1]
     x_low, x_high = min(x for x, _ in every), max(x for x, _ in every)
     if x_low == x_high:
@@ -95,7 +100,7 @@ def learning_curve(
             )
     parts.append(f'<line class="axis" x1="{left}" x2="{width - right}" y1="{height - bottom}" y2="{height - bottom}"/>')
     middle = (left + width - right) / 2
-    parts.append(f'<text class="tick" text-anchor="middle" x="{middle:.1f}" y="{height - 5}">{escape(x_name)}</text>')
+    parts.append(f'<text class="tick" text-anchor="middle" x="{middle:.1f}" y="{height - 5}">epoch</text>')
     parts.append(_legend(series, left))
     if best is not None and x_low <= best <= x_high:
         parts.append(
@@ -106,7 +111,7 @@ def learning_curve(
         parts.append(f'<polyline class="line {one.kind}" points="{path}"/>')
         for x, y in one.points:
             chosen = one.kind == "main" and x == best
-            label = f"{one.name}, {x_name} {x:g}: {say(y)}" + (" (best)" if chosen else "")
+            label = f"{one.name}, epoch {x:g}: {say(y)}" + (" (best)" if chosen else "")
             style = f"dot {one.kind} chosen" if chosen else f"dot {one.kind}"
             radius = 6 if chosen else 3 if len(one.points) < 30 else 1.5
             parts.append(
@@ -118,11 +123,11 @@ def learning_curve(
 
 def seed_plot(dots: Sequence[Dot], mean: float, low: float | None, high: float | None, what: str) -> Markup:
     """A dot for each seed on an axis in percent, with the mean and its interval below them."""
-    width, left, right, radius = 640, 20, 20, 6
+    width, left, right, radius = 480, 20, 20, 6
     values = [dot.value for dot in dots] or [mean]
     # A wide interval of two or three seeds may leave 0..100, where no error can lie: the drawing stops there.
     ends = [max(0.0, low), min(100.0, high)] if low is not None and high is not None else []
-    marks = ticks(min([*values, *ends]), max([*values, *ends]), 7)
+    marks = ticks(min([*values, *ends]), max([*values, *ends]), 6)
 
     def at(value: float) -> float:
         return left + (value - marks[0]) / (marks[-1] - marks[0]) * (width - left - right)

@@ -12,6 +12,7 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple, cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -98,6 +99,7 @@ def render_html(report: Report) -> str:
         shown=shown,
         seeds=seeds,
         seed_half=_half(seeds["error_percent"]) if seeds else None,
+        seed_median=median(seeds["error_percent"]["values"]) if seeds else None,
         seed_plot=_seed_plot(seeds, part) if seeds else None,
         counts={name: count for name, count in counts.items() if count},
         per_class=sorted(per_class, key=lambda row: row["f1"]) if weakest_first else per_class,
@@ -177,7 +179,9 @@ def _curves(report: Report) -> list[Markup]:
     best = report["best"]["epoch"]
     charts = (
         learning_curve("Training and validation loss by epoch", loss, best, lambda y: f"{y:.3g}"),
-        learning_curve(f"Validation accuracy by epoch, best at {best:g}", accuracy, best, lambda y: f"{y:.4g} %"),
+        learning_curve(
+            f"Validation accuracy by epoch, best at {best:g}", accuracy, best, lambda y: f"{y:.4g} %", 100.0
+        ),
     )
     return [chart for chart in charts if chart]
 
@@ -265,7 +269,7 @@ def _value(value: str | int | float | bool | None) -> str:
     """A setting as a person writes it."""
     if value is None or isinstance(value, bool):
         return {None: "–", True: "yes", False: "no"}[value]
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value).replace(" %", "\u00a0%")
 
 
 def _writable(value: Any) -> Any:

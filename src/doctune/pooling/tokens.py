@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
@@ -11,12 +9,6 @@ from transformers.activations import ACT2FN
 from doctune.tensors import HiddenStates
 
 ATTENTION_SIZE = 128
-
-
-class TokenPooling(Protocol):
-    """One vector for each sequence. `states` tells where sequences begin; `x` is one layer of it."""
-
-    def __call__(self, x: Tensor, states: HiddenStates) -> Tensor: ...
 
 
 class Cls(nn.Module):

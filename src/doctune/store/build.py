@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
@@ -26,20 +27,27 @@ class Built:
     left_out_empty: int
 
 
-def build_shard(examples: Iterable[Example], tokenizer: TextTokenizer, folder: Path, name: str) -> Built:
+class NothingToReadError(DataError):
+    """No document has any token."""
+
+
+def build_shard(
+    examples: Iterable[Example], tokenizer: TextTokenizer, folder: Path, name: str, show_progress: bool = True
+) -> Built:
     """Tokenise the examples into `folder/NAME-HASH.arrow`, in constant memory.
 
-    The hash covers the documents and the tokenizer. Raises `DataError` if no document is left.
+    The hash covers the documents and the tokenizer. Raises `NothingToReadError` if no document is left.
     """
     digest = hashlib.sha256(tokenizer.hash.encode())
     counts = {"seen": 0, "empty": 0}
     path = folder / f"{name}.arrow"
-    with Progress(None, f"tokenise {name}", "documents") as progress:
+    progress = Progress(None, f"tokenise {name}", "documents") if show_progress else None
+    with progress or contextlib.nullcontext():
         write_shard(path, _chunks(examples, tokenizer, digest, counts, progress))
     if counts["seen"] == counts["empty"]:
         path.unlink()
         what = "every document is empty" if counts["seen"] else "there is no document"
-        raise DataError(f"{name}: {what}; check the file and the text column")
+        raise NothingToReadError(f"{name}: {what}; check the file and the text column")
     hashed = path.with_name(f"{name}-{digest.hexdigest()[:16]}.arrow")
     path.replace(hashed)
     return Built(Shard(hashed), counts["empty"])
@@ -69,7 +77,7 @@ def _chunks(
     tokenizer: TextTokenizer,
     digest: hashlib._Hash,
     counts: dict[str, int],
-    progress: Progress,
+    progress: Progress | None,
 ) -> Iterator[pa.RecordBatch]:
     waiting: list[tuple[Example, list[int], list[int]]] = []
     source = iter(examples)
@@ -88,7 +96,8 @@ def _chunks(
         while len(waiting) >= ROWS_PER_CHUNK:
             yield _record_batch(waiting[:ROWS_PER_CHUNK])
             del waiting[:ROWS_PER_CHUNK]
-        progress.advance(len(chunk))
+        if progress is not None:
+            progress.advance(len(chunk))
     if waiting:
         yield _record_batch(waiting)
 
