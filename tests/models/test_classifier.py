@@ -99,10 +99,10 @@ def test_packed_equals_padded_in_logits_and_gradients(
 ) -> None:
     random = torch.Generator().manual_seed(2)
     batch = pack([torch.randint(5, 100, (n,), generator=random).tolist() for n in (60, 5, 31, 32)], labels=[0, 1, 1, 0])
-    logits, gradients = [], []
+    folder, logits, gradients = family_folder(kind), [], []
     for packing in ("packed", "padded"):
         torch.manual_seed(3)
-        loaded = load_encoder(family_folder(kind), EncoderSettings(encoder="x", packing=packing), (0, -1))
+        loaded = load_encoder(folder, EncoderSettings(encoder="x", packing=packing), (0, -1))
         model = build_classifier(loaded, "pooler", "concat", 2).eval()
         loss, found = model.objective(batch)
         (loss.sum / loss.count).backward()
