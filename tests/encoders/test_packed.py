@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
+from doctune.encoders import attention
 from doctune.encoders.base import FAMILIES, chosen_layers
 from doctune.encoders.load import Loaded, load_encoder
 from doctune.errors import ConfigError
@@ -84,6 +85,21 @@ def test_attention_with_dropout_is_the_same_function_when_nothing_is_dropped(
         outputs.append((states, encoder.model.layers[1].attn.Wqkv.weight.grad))
     for ours, theirs in zip(*outputs, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_long_sequences_take_the_other_path_to_the_same_result(
+    kind: str, family_folder: Callable[[str], Path], batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = []
+    for longest in (1024, 8):
+        monkeypatch.setattr(attention, "LONG", longest)
+        encoder = load(family_folder(kind)).encoder
+        states = encoder(batch)
+        torch.stack(states.layers).square().sum().backward()
+        results.append([*states.layers, *(p.grad for p in encoder.parameters() if p.grad is not None)])
+    for fast, plain in zip(*results, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=float(1e-5 * (1 + plain.abs().max())))
 
 
 def test_attention_dropout_drops(family_folder: Callable[[str], Path], batch: Batch) -> None:

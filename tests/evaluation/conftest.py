@@ -56,7 +56,7 @@ def make_report(
         },
         "data": {
             "train": 9 * count,
-            "validation": count,
+            "validation": count // 2,
             "test": count if test else 0,
             "labels": list(names),
             "left_out_empty": {"train": 3, "validation": 0, "test": 0},
