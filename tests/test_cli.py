@@ -118,7 +118,6 @@ def test_values_of_flags(flags: list[str], section: str, name: str, value: Any) 
     assert getattr(getattr(settings(*flags), section), name) == value
 
 
-@pytest.mark.xfail(strict=True, reason="cli._tree: one word all/balanced/none is unwrapped even where a list is meant")
 @pytest.mark.parametrize("column", ["all", "none", "balanced"])
 def test_a_column_may_be_called_like_a_choice(column: str) -> None:
     assert settings("--text", column).data.text == (column,)
@@ -181,9 +180,6 @@ def test_a_dry_run_reports_bad_data(
     assert "no column 'words'" in capsys.readouterr().err
 
 
-@pytest.mark.xfail(
-    strict=True, reason="commands/dry_run.py does not raise what a run would raise about one class or none"
-)
 @pytest.mark.parametrize("content", ["text,label\ngood,pos\nbad,pos\n", "text,label\n,pos\n ,neg\n"])
 def test_a_dry_run_reports_what_a_run_would(tmp_path: Path, content: str) -> None:
     (tmp_path / "one.csv").write_text(content)

@@ -36,7 +36,7 @@ def test_settings_are_frozen() -> None:
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({}, "count: field required"),
+        ({}, "count: must be given, as --count"),
         ({"count": "x"}, "count: input should be a valid integer, unable to parse string as an integer, found 'x'"),
         ({"count": 1, "coutn": 2}, "coutn: no such setting; did you mean 'count'?"),
         ({"count": 1, "inner": {"rat": 2}}, "inner.rat: no such setting; did you mean 'rate'?"),

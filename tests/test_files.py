@@ -78,9 +78,6 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.xfail(
-    strict=True, raises=OSError, reason="files.atomic_folder: what a killed run left as .model.old is in the way"
-)
 def test_a_folder_can_be_replaced_after_a_crash(tmp_path: Path) -> None:
     for place in ("model", ".model.old"):
         (tmp_path / place).mkdir()

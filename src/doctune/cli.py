@@ -15,6 +15,8 @@ from doctune import __version__
 from doctune.errors import ConfigError, UserError
 
 Arguments = argparse.Namespace
+# Lists of numbers in whose place a word may stand: all, balanced, none.
+LIST_OR_WORD = ("features.layers", "training.class_weights")
 NOT_SETTINGS = ("config", "set", "dry_run", "resume", "run", "command", "flags")
 FINETUNE_EXAMPLES = """examples:
   doctune finetune --train reviews.csv --text review --label stars --encoder bert-base-uncased --output runs/reviews
@@ -36,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         args.run(args)
         sys.stdout.flush()
     except UserError as error:
-        print(f"doctune: error: {error}", file=sys.stderr)
+        print(f"doctune: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("doctune: interrupted", file=sys.stderr)
@@ -138,8 +140,7 @@ def _tree(args: Arguments) -> dict[str, Any]:
         if value is None or dotted in NOT_SETTINGS:
             continue
         if isinstance(value, list):
-            # One word may be the name of a choice ("all", "balanced") and not a list.
-            value = value[0] if len(value) == 1 and value[0] in ("all", "balanced", "none") else value
+            value = value[0] if dotted in LIST_OR_WORD and value[0].isalpha() else value
         for part in reversed(dotted.split(".")):
             value = {part: value}
         flags = merge(flags, value)

@@ -24,7 +24,7 @@ Tree = dict[str, Any]
 class Settings(BaseModel):
     """Base of all settings: frozen, and an unknown name is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     @classmethod
     def build(cls, tree: Mapping[str, Any]) -> Self:
@@ -102,6 +102,9 @@ def _explain(root: type[Settings], error: ErrorDetails) -> str:
         hint = did_you_mean(str(error["loc"][-1]), section.model_fields) if section else ""
         return f"{where}: no such setting{hint}"
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        flag = str(error["loc"][-1]).replace("_", "-")
+        return f"{where}: must be given, as --{flag} or in a config file"
     if error["type"] == "value_error":
         return f"{where}: {message}" if where else message
     return f"{where}: {message[0].lower()}{message[1:]}, found {error['input']!r}"

@@ -24,6 +24,6 @@ class Example:
 def label_order(labels: set[str]) -> tuple[str, ...]:
     """The order that gives labels their ids: integers by value, everything else alphabetically."""
     try:
-        return tuple(sorted(labels, key=int))
+        return tuple(sorted(labels, key=lambda label: (int(label), label)))
     except ValueError:
         return tuple(sorted(labels))

@@ -55,6 +55,8 @@ def open_text(path: Path, encoding: str = "utf-8", newline: str | None = None) -
             yield text
         except UnicodeDecodeError:
             raise _undecodable(path, codec) from None
+        except UnicodeError as error:
+            raise DataError(f"{path}: not {codec}: {error}; name the file's encoding with --encoding") from None
         except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
             raise DataError(f"{path}: damaged or incomplete compressed file ({error})") from None
 
@@ -86,14 +88,18 @@ def stem(path: Path) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def no_space_is_one_line(path: Path) -> Iterator[None]:
-    """Turn a full disk or a forbidden folder into a `UserError` that names the path."""
+    """Turn a full disk, a forbidden folder or a file in the way into a `UserError` that names the path."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        # safetensors has an exception of its own for what the system reports.
+        if number in (errno.ENOSPC, errno.EDQUOT) or "(os error 28)" in str(error):
             raise UserError(f"{path}: no space left on the disk; nothing half-written was kept") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise UserError(f"{path}: no permission to write here; choose another --output") from error
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise UserError(f"{path}: no permission to write here; choose another place") from error
+        if number in (errno.ENOTDIR, errno.EEXIST):
+            raise UserError(f"{path}: there is a file where a folder is needed; choose another place") from error
         raise
 
 
@@ -123,6 +129,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             yield temporary
             temporary.chmod(0o755)
             old = path.with_name(f".{path.name}.old")
+            shutil.rmtree(old, ignore_errors=True)  # a killed run may have left it
             if path.exists():
                 os.replace(path, old)
             os.replace(temporary, path)

@@ -201,6 +201,12 @@ class FinetuneSettings(Settings):
     layerwise: LayerwiseSettings = LayerwiseSettings()
     training: TrainingSettings = TrainingSettings()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_what_is_missing(cls, tree: Any) -> Any:
+        """A section without any setting is an empty one, so that the error names the setting that must be given."""
+        return {"data": {}, "encoder": {}, **tree} if isinstance(tree, dict) else tree
+
 
 def dotted_fields(settings: type[Settings], prefix: str = "") -> dict[str, Any]:
     """`{"optimizer.learning_rate": FieldInfo, ...}` for every setting below `settings`."""

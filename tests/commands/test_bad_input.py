@@ -71,7 +71,6 @@ def test_bad_csv(fails: Callable[..., str], tmp_path: Path, case: str) -> None:
     assert message in error
 
 
-@pytest.mark.xfail(strict=True, raises=UnicodeError, reason="files.open_text: UTF-16 without a BOM is a UnicodeError")
 def test_utf16_without_a_mark(fails: Callable[..., str], tiny_csv: MakeCsv) -> None:
     assert "utf-16" in fails(tiny_csv(), "--encoding", "utf-16")
 
@@ -141,9 +140,6 @@ def test_a_known_data_set_without_its_files(cli: Cli, tiny_encoder: Path, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="names from a file may hold line breaks; the command line prints them as they are"
-)
 def test_a_column_name_with_a_line_break_keeps_the_error_on_one_line(fails: Callable[..., str], tmp_path: Path) -> None:
     error = fails(write(tmp_path / "train.csv", '"my\nwords",label\ngood,pos\nbad,neg\n'))
     assert "no column 'text'" in error

@@ -137,9 +137,6 @@ def test_finished_seeds_outlive_a_failure(
     assert doctune.load(tmp_path / "run" / "seed-7").labels == ("neg", "pos")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="commands/finetune.py: a report that cannot be written removes the trained model"
-)
 def test_a_saved_model_outlives_a_report_that_does_not_fit_on_the_disk(
     tune: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,7 +102,6 @@ def test_json_lines_that_lack_a_column(cli: Cli, trained: Path, stdin: Callable[
     assert "standard input:2: no body in title" in cli("predict", trained, "-").error
 
 
-@pytest.mark.xfail(strict=True, reason="commands/predict.py _lines ignores --text, which its own message advises")
 def test_columns_of_standard_input_can_be_named(
     cli: Cli, trained: Path, predictor: doctune.Predictor, stdin: Callable[..., None]
 ) -> None:

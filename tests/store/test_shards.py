@@ -134,9 +134,6 @@ def test_lone_surrogates_become_replacement_characters(tmp_path: Path, tokenizer
     assert shard.column("label") == ["0", "1"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="store/build.py: the cache is looked up by the uncleaned text, stored by the cleaned"
-)
 def test_the_cache_finds_documents_with_lone_surrogates(tmp_path: Path, tokenizer: TextTokenizer) -> None:
     counting = Counting(tokenizer.tokenizer, {})
     examples = [Example("a", "the \ud83d film", "0"), Example("b", "the book", "1")]
@@ -167,7 +164,6 @@ def test_a_damaged_file(tmp_path: Path, tokenizer: TextTokenizer) -> None:
         Shard(tmp_path / "gone.arrow")
 
 
-@pytest.mark.xfail(strict=True, raises=OSError, reason="store/shards.py: get_batch stands outside the try")
 def test_a_file_that_was_damaged_inside(tmp_path: Path, tokenizer: TextTokenizer) -> None:
     path = build_shard(documents(50), tokenizer, tmp_path, "train").shard.path
     size = os.path.getsize(path)

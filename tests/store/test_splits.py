@@ -94,9 +94,6 @@ def test_a_known_order_is_used_if_it_holds_every_class(shard_of: ShardOf) -> Non
     assert label_names(shard, ("c", "b")) == ("a", "b", "c")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="examples.label_order: labels of equal value keep the set's order, which is random"
-)
 def test_labels_of_equal_value_have_one_order() -> None:
     code = "from doctune.examples import label_order; print(label_order({'1', '01', '001', '+1', '0001'}))"
     seen = Counter(

@@ -24,7 +24,11 @@ class Collator:
     max_seq_len: int
 
     def lengths(self, dataset: Dataset) -> npt.NDArray[np.int64]:
-        """Length of each document's sequence after truncation, special tokens included; int64 [D]."""
+        """Length of each document's sequence after truncation, special tokens included; int64 [D].
+
+        What plans need: an upper bound, exact but for a place that the original's truncation loses, or the separator
+        of a second text of which nothing is left.
+        """
         tokens = dataset.lengths()
         pair = tokens[:, 1] > 0
         special = np.where(pair, self.template.special_tokens(True), self.template.special_tokens(False))

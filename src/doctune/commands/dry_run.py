@@ -22,8 +22,13 @@ def describe(settings: FinetuneSettings) -> str:
     for split, source in sources(settings.data).items():
         counts[split] = Counter(example.label for example in source.read() if example.text.strip() or example.text_pair)
         lines.append(f"# {split}: {counts[split].total():,} documents in {source.name}")
+    for split, labels in counts.items():
+        if not labels.total():
+            raise DataError(f"{split}: every document is empty; check the file and the text column")
     train = counts["train"]
     names = label_order({label for label in train if label is not None})
+    if len(names) < 2:
+        raise DataError(f"train: two classes or more are needed, found only {', '.join(names) or 'none'}")
     shown = ", ".join(f"{name} ({train[name]:,})" for name in names[:12]) + (", ..." if len(names) > 12 else "")
     lines.append(f"# {len(names)} classes: {shown}")
     for split, labels in counts.items():

@@ -27,6 +27,7 @@ from doctune.evaluation.report import write_report
 from doctune.evaluation.schema import Report
 from doctune.files import no_space_is_one_line, write_json
 from doctune.models.folder import link_model
+from doctune.readers import sources
 from doctune.settings import FinetuneSettings, from_flat
 from doctune.text.tokenizer import TextTokenizer
 from doctune.training.layerwise import default_learning_rate
@@ -56,11 +57,12 @@ def run(settings: FinetuneSettings, command: str, resume: bool = False) -> Repor
     settings, encoder_folder, tokenizer = resolve(settings)
     device = choose_device(settings.training.device, settings.training.precision)
     collator = make_collator(tokenizer, settings.truncation)
+    found = sources(settings.data)
     new = not output.exists()
     try:
         with no_space_is_one_line(output):
             output.mkdir(parents=True, exist_ok=True)
-        prepared = prepare(settings, tokenizer, output / "shards")
+        prepared = prepare(settings, found, tokenizer, output / "shards")
         check_space(output, encoder_folder, settings.training.seeds)
         if resume:
             check_same(settings, output / "config.toml")
@@ -80,7 +82,7 @@ def run(settings: FinetuneSettings, command: str, resume: bool = False) -> Repor
                 write_report(folder, finished)
             reports.append(finished)
     except UserError:
-        if not resume:
+        if new or not resume:
             _clean_up(output, new)
         raise
     if count == 1:
@@ -175,8 +177,10 @@ def check_space(output: Path, encoder_folder: Path, seeds: int) -> None:
 
 
 def _clean_up(output: Path, new: bool) -> None:
-    """Remove an unfinished run; seeds that finished (they have a report) stay."""
-    finished = {path.parent for path in output.glob("seed-*/report.json")}
+    """Remove an unfinished run; a model that was trained stays, whatever went wrong behind it."""
+    if (output / "model").is_dir():
+        return
+    finished = {path.parent for path in output.glob("seed-*/model")}
     if not finished:
         shutil.rmtree(output, ignore_errors=True)
         if not new:

@@ -52,6 +52,8 @@ class Predictor:
     def dataset(self, examples: Iterable[Example], folder: Path, name: str, labelled: bool = False) -> Dataset:
         """Examples as a data set of this model, with its shard in `folder`."""
         built = build_shard(examples, self.tokenizer, folder, name, show_progress=labelled)
+        if labelled and built.left_out_empty:
+            print(f"{name}: left out {built.left_out_empty:,} empty documents", file=sys.stderr)
         return make_dataset(name, built.shard, self.labels, labelled)
 
     def predict_proba(self, texts: Sequence[str | tuple[str, str]]) -> Probabilities:
@@ -143,15 +145,13 @@ def read_documents(
 ) -> Iterator[Example]:
     """The documents of a file, or of standard input for "-": a text a line, or JSON lines."""
     if path == "-":
-        return _lines(stream or sys.stdin, description)
+        return _lines(stream or sys.stdin, data_settings(description, path, **reading))
     settings = data_settings(description, path, **reading)
     return open_source(path, settings, "predict", labelled=False).read()
 
 
-def _lines(stream: IO[str], description: Description) -> Iterator[Example]:
-    text = description.columns.get("text", ["text"])
-    pair = description.columns.get("text_pair")
-    join = description.columns.get("join", " ")
+def _lines(stream: IO[str], settings: DataSettings) -> Iterator[Example]:
+    text, pair, join = settings.text, settings.text_pair, settings.join
     for number, line in enumerate(stream, 1):
         line = line.rstrip("\r\n")
         if not line.lstrip().startswith("{"):

@@ -10,7 +10,7 @@ from pathlib import Path
 from doctune.batches.collate import Collator
 from doctune.errors import CheckpointError, ConfigError, DataError
 from doctune.examples import Example
-from doctune.readers import Source, sources
+from doctune.readers import Source
 from doctune.settings import DataSettings, FinetuneSettings, TruncationSettings
 from doctune.store.build import Built, build_shard, cached_shard
 from doctune.store.splits import Dataset, hold_out, label_names, make_dataset
@@ -40,13 +40,12 @@ class Prepared:
         return parts if self.test is None else {**parts, "test": self.test}
 
 
-def prepare(settings: FinetuneSettings, tokenizer: TextTokenizer, folder: Path) -> Prepared:
-    """Read, tokenise and split the data into shards below `folder`.
+def prepare(settings: FinetuneSettings, found: dict[str, Source], tokenizer: TextTokenizer, folder: Path) -> Prepared:
+    """Read, tokenise and split the sources that were `found` into shards below `folder`.
 
     Raises `DataError` for anything wrong with a file or its labels.
     """
     data = settings.data
-    found = sources(data)
     built = {split: _build(source, tokenizer, data, folder, split) for split, source in found.items()}
     names = label_names(built["train"].shard, found["train"].labels)
     sets = {split: make_dataset(split, b.shard, names) for split, b in built.items()}

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout as apply_dropout
+from torch.nn.functional import scaled_dot_product_attention
 
 from doctune.tensors import Batch
 
@@ -21,6 +21,8 @@ NAME = "doctune_packed"
 GRANULARITY = 16
 # Elements of one bucket's score matrix: keeps a bucket's working set near the processor's caches.
 SCORES_PER_BUCKET = 1 << 22
+# Beyond this length the probabilities, which the fast path keeps for its backward pass, would fill the memory.
+LONG = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Layout:
     """How a batch's sequences are bucketed; made once a batch, used by every layer."""
 
     buckets: tuple[Bucket, ...]
+    longest: int
 
     @classmethod
     def of(cls, batch: Batch, num_heads: int) -> Layout:
@@ -64,7 +67,7 @@ class Layout:
             for first in range(0, len(members), per_bucket):
                 chosen = members[first : first + per_bucket]
                 buckets.append(_bucket([starts[i] for i in chosen], [lengths[i] for i in chosen], device))
-        return cls(tuple(buckets))
+        return cls(tuple(buckets), max(lengths))
 
 
 def _bucket(starts: list[int], lengths: list[int], device: torch.device) -> Bucket:
@@ -100,8 +103,8 @@ def packed_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     reach = None if sliding_window is None else sliding_window - 1
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    if dropout > 0.0:
-        return _with_dropout(q, k, v, layout, scale, dropout, reach).unsqueeze(0), None
+    if dropout > 0.0 or layout.longest > LONG:
+        return _through_autograd(q, k, v, layout, scale, dropout, reach).unsqueeze(0), None
     out: Tensor = _PackedAttention.apply(q, k, v, layout, scale, reach)  # type: ignore[no-untyped-call]
     return out.unsqueeze(0), None
 
@@ -173,18 +176,31 @@ class _PackedAttention(torch.autograd.Function):
         return (*grads, None, None, None)
 
 
-def _with_dropout(
+def _through_autograd(
     query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float, dropout: float, reach: int | None
 ) -> Tensor:
-    """The same with dropout of the probabilities, through autograd: the plain twin, for faithful repetition."""
+    """The plain twin, by PyTorch's own attention and autograd: with dropout, and for long sequences in O(L) memory."""
     parts, order = [], []
     for bucket in layout.buckets:
         q, k, v = (_gather(x, bucket) for x in (query, key, value))
-        p = apply_dropout(_probabilities(q, k, bucket, scale, reach), dropout, training=True)
-        flat = torch.matmul(p, v).transpose(1, 2).flatten(0, 1)
+        mask = _mask(bucket, reach, q.dtype)
+        flat = scaled_dot_product_attention(q, k, v, mask, dropout, scale=scale).transpose(1, 2).flatten(0, 1)
         index = bucket.index.flatten()
         if bucket.kept is not None:
             flat, index = flat.index_select(0, bucket.kept), index.index_select(0, bucket.kept)
         parts.append(flat)
         order.append(index)
     return torch.cat(parts).index_select(0, torch.argsort(torch.cat(order)))
+
+
+def _mask(bucket: Bucket, reach: int | None, dtype: torch.dtype) -> Tensor | None:
+    """What to add to the scores, or None: as `_probabilities` masks them."""
+    hidden = bucket.padded
+    length = bucket.index.shape[1]
+    if reach is not None and length > reach + 1:
+        place = torch.arange(length, device=bucket.index.device)
+        far = (place[:, None] - place[None, :]).abs() > reach
+        hidden = far if hidden is None else hidden | far
+    if hidden is None:
+        return None
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, torch.finfo(dtype).min)

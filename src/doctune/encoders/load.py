@@ -50,9 +50,11 @@ def resolve_encoder(name: str, revision: str | None = None) -> Path:
 
     Raises `CheckpointError` when there is no such folder and no hub that has it.
     """
+    folder = Path(name).expanduser()
+    if revision is not None and (name == MINILM or folder.exists()):
+        raise ConfigError(f"encoder.revision: {revision!r} is for hub ids, {name} is on this machine; leave it out")
     if name == MINILM:
         return _wheel_folder()
-    folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     if folder.exists():
@@ -101,6 +103,10 @@ def check_folder(folder: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads(config_file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{config_file}: not JSON: {error}") from None
+    if not isinstance(config, dict) or not isinstance(config.get("vocab_size", 0), int):
+        raise CheckpointError(
+            f"{config_file}: not an encoder's config; expected an object with model_type and vocab_size"
+        )
     if "auto_map" in config:
         raise CheckpointError(
             f"{config_file}: this encoder needs Python code from its folder (auto_map), which is never run; "
@@ -111,6 +117,8 @@ def check_folder(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{config_file}: model_type {kind!r} is not of the BERT family; there is {', '.join(sorted(FAMILIES))}"
         )
+    if "vocab_size" not in config:
+        raise CheckpointError(f"{config_file}: no vocab_size")
     if not any(folder.glob("*.safetensors")):
         pickled = [name for name in PICKLES if (folder / name).exists()]
         if pickled:

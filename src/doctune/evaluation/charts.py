@@ -203,6 +203,10 @@ def confusion_matrix(names: Sequence[str], confusion: Sequence[Sequence[int]]) -
             f'y="{y + label_font / 3:.1f}">{escape(label)}{tip}</text>'
         )
     parts.append(f'<rect class="field" x="{left}" y="{top}" width="{size * cell}" height="{size * cell}"/>')
+    for i in range(5, size, 5) if size > 20 else ():  # the eye needs a guide from a cell to its labels
+        x, y = left + i * cell, top + i * cell
+        parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{top}" y2="{top + size * cell}"/>')
+        parts.append(f'<line class="grid" x1="{left}" x2="{left + size * cell}" y1="{y}" y2="{y}"/>')
     for i, row in enumerate(confusion):
         whole = sum(row)
         for j, count in enumerate(row):

@@ -14,6 +14,7 @@ import torch
 from doctune.batches.collate import Collator
 from doctune.batches.plan import sorted_plan
 from doctune.devices import Device
+from doctune.errors import TrainingError
 from doctune.files import atomic_path
 from doctune.models.classifier import Classifier
 from doctune.progress import Progress
@@ -27,7 +28,10 @@ Probabilities = npt.NDArray[np.float64]
 def predict(
     model: Classifier, dataset: Dataset, collator: Collator, device: Device, what: str | None = None
 ) -> Probabilities:
-    """Class probabilities [D, C] in the data set's order; `what` names the progress bar, None shows none."""
+    """Class probabilities [D, C] in the data set's order; `what` names the progress bar, None shows none.
+
+    Raises `TrainingError` naming the documents for which the model gives no finite number.
+    """
     training = model.training
     model.eval()
     probabilities = np.zeros((len(dataset), len(dataset.names)))
@@ -43,6 +47,10 @@ def predict(
     if progress:
         progress.close()
     model.train(training)
+    lost = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
+    if len(lost):
+        named = ", ".join(dataset.ids(lost[:8])) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")
+        raise TrainingError(f"{dataset.name}: the model gives no finite number for these documents: {named}")
     return probabilities
 
 

@@ -58,7 +58,7 @@ def cached_shard(examples: Iterable[Example], tokenizer: TextTokenizer, cache: P
 
     The examples are gone through twice: reading is cheap beside tokenising.
     """
-    examples = list(examples)
+    examples = [_clean(example) for example in examples]
     digest = hashlib.sha256(tokenizer.hash.encode())
     for example in examples:
         _update(digest, example)

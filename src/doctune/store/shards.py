@@ -44,9 +44,9 @@ class Shard:
         self.path = path
         try:
             reader = pa.ipc.open_file(pa.memory_map(str(path), "r"))
-        except (pa.ArrowInvalid, FileNotFoundError) as error:
+            self._chunks = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{path}: not a shard of tokenised documents ({error}); remove it and run again") from None
-        self._chunks = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         self._tokens = [(_lists(c.column("input_ids")), _lists(c.column("pair_ids"))) for c in self._chunks]
         self.num_rows = sum(chunk.num_rows for chunk in self._chunks)
 
