@@ -84,8 +84,10 @@ def test_a_flag_that_does_not_exist(cli: Cli) -> None:
 
 
 def test_required_settings_are_named(cli: Cli, tiny_encoder: Path, tmp_path: Path) -> None:
-    assert "encoder.encoder: must be given, as --encoder" in cli("finetune", "--train", "a.csv", "--output", tmp_path / "run").error
-    assert "output: field required" in cli("finetune", "--train", "a.csv", "--encoder", tiny_encoder).error
+    without_encoder = cli("finetune", "--train", "a.csv", "--output", tmp_path / "run").error
+    assert without_encoder.startswith("encoder.encoder: must be given, as --encoder")
+    without_output = cli("finetune", "--train", "a.csv", "--encoder", tiny_encoder).error
+    assert without_output.startswith("output: must be given, as --output")
     flags = ("--encoder", tiny_encoder, "--output", tmp_path / "run")
     assert "no training data: give --train FILE" in cli("finetune", "--text", "body", *flags).error
     assert not (tmp_path / "run").exists()
