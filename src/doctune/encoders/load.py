@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from doctune.encoders.attention import NAME
 from doctune.encoders.base import FAMILIES, Family, chosen_layers
 from doctune.encoders.dropout import replace_dropout
+from doctune.encoders.embedding import replace_word_embeddings
 from doctune.encoders.packed import PackedEncoder, PaddedEncoder, TransformersEncoder, register_attention
 from doctune.errors import CheckpointError, ConfigError
 from doctune.settings import EncoderSettings
@@ -158,6 +159,7 @@ def load_encoder(
             raise ConfigError(f"encoder.packing: {config.model_type} does not run packed; use auto or padded")
     encoder = _wrap(model, family, chosen, total, packed)
     replace_dropout(model, None)
+    replace_word_embeddings(model)
     return Loaded(encoder, config, pooler)
 
 

@@ -41,7 +41,7 @@ def predict(
         batch = collator(dataset, places).to(device.torch)
         with device.autocast():
             logits = model(batch)
-        probabilities[places] = torch.softmax(logits.double().cpu(), dim=-1).numpy()
+        probabilities[places] = torch.softmax(logits.cpu().double(), dim=-1).numpy()
         if progress:
             progress.advance(len(places))
     if progress:
