@@ -54,6 +54,14 @@ def test_documents_without_a_group_are_each_their_own(shard_of: ShardOf) -> None
     assert set(range(10)) <= set(train.rows.tolist()) or set(range(10)) <= set(held.rows.tolist())
 
 
+def test_groups_of_one_are_no_groups(shard_of: ShardOf) -> None:
+    """The fast way, taken where nothing is grouped, holds out what the other one would."""
+    labels = [str(i % 3 % 2) for i in range(200)]
+    plain = hold_out(dataset(shard_of(labels)), 0.13, 7)[1]
+    single = hold_out(dataset(shard_of(labels, [f"g{i}" for i in range(200)])), 0.13, 7)[1]
+    assert plain.rows.tolist() == single.rows.tolist()
+
+
 def test_the_seed_alone_decides(shard_of: ShardOf) -> None:
     whole = dataset(shard_of(["0", "1"] * 40))
     first, again, other = (hold_out(whole, 0.2, seed)[1].rows.tolist() for seed in (5, 5, 6))

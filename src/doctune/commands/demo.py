@@ -40,7 +40,6 @@ def demo(encoder: str, output: str, smoke: bool, command: str) -> None:
     report = finetune(
         command=command,
         dataset=EMBEDDED_DATASET,
-        group="module",
         encoder=encoder,
         output=output,
         max_seq_len=128,

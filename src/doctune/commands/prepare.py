@@ -53,8 +53,8 @@ def prepare(settings: FinetuneSettings, found: dict[str, Source], tokenizer: Tex
         train, validation, how = sets["train"], sets["validation"], "given"
     else:
         train, validation = hold_out(sets["train"], data.validation_fraction, settings.training.seed)
-        grouped = f", grouped by {data.group}" if data.group is not None else ""
-        how = f"held out, {100 * data.validation_fraction:g} % of train, stratified{grouped}"
+        together = ", groups kept together" if sets["train"].groups() else ""
+        how = f"held out, {100 * data.validation_fraction:g} % of train, stratified{together}"
     empty = {split: b.left_out_empty for split, b in built.items() if b.left_out_empty}
     for split, count in empty.items():
         print(f"{split}: left out {count:,} empty document{'s' if count > 1 else ''}", file=sys.stderr)

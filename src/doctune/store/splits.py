@@ -14,6 +14,7 @@ from doctune.examples import label_order
 from doctune.store.shards import Shard
 
 Rows = npt.NDArray[np.int64]
+Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,14 @@ class Dataset:
         """Documents of each class."""
         counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.names))
         return {name: int(count) for name, count in zip(self.names, counts, strict=True)}
+
+    def groups(self) -> dict[str, list[int]]:
+        """Places of the documents of each group, those without one by themselves; empty if there are no groups."""
+        column = self.shard.column("group")
+        found: dict[str, list[int]] = {}
+        for place, row in enumerate(self.rows.tolist()):
+            found.setdefault(f"row {row}" if column[row] is None else f"group {column[row]}", []).append(place)
+        return found if any(name.startswith("group ") for name in found) else {}
 
     def take(self, places: Rows, name: str | None = None) -> Dataset:
         """Some of the documents as a data set of their own."""
@@ -85,26 +94,9 @@ def hold_out(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dat
     Every class keeps at least one document in training. Raises `DataError` when nothing could be held out.
     """
     random = seeding.generator(seed, "hold-out")
-    groups = dataset.shard.column("group")
-    units: dict[str | int, list[int]] = {}
-    for place, row in enumerate(dataset.rows.tolist()):
-        group = groups[row]
-        units.setdefault(place if group is None else group, []).append(place)
-    members = list(units.values())
-    random.shuffle(members)
-    held: list[int] = []
-    wanted = np.bincount(dataset.labels, minlength=len(dataset.names)) * fraction
-    left = np.bincount(dataset.labels, minlength=len(dataset.names))
-    taken = np.zeros(len(dataset.names))
-    # Large groups first: small ones then fill what is missing of each class.
-    for places in sorted(members, key=len, reverse=True):
-        counts = np.bincount(dataset.labels[places], minlength=len(dataset.names))
-        here = counts > 0
-        if np.all((taken + counts)[here] <= wanted[here] + 0.5) and np.all((left - counts)[here] >= 1):
-            held += places
-            taken += counts
-            left -= counts
-    if not held:
+    groups = dataset.groups()
+    held = _held_groups(dataset, groups, fraction, random) if groups else _held_places(dataset, fraction, random)
+    if not len(held):
         raise DataError(
             f"{dataset.name}: {len(dataset)} documents are too few to hold out {100 * fraction:g} % for validation "
             f"(or the groups are too large); give --validation FILE or a larger --validation-fraction"
@@ -112,3 +104,36 @@ def hold_out(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dat
     mask = np.zeros(len(dataset), bool)
     mask[held] = True
     return dataset.take(np.flatnonzero(~mask)), dataset.take(np.flatnonzero(mask), "validation")
+
+
+def _held_places(dataset: Dataset, fraction: float, random: np.random.Generator) -> Places:
+    """The share of each class, rounded, at random."""
+    order = np.arange(len(dataset))
+    random.shuffle(order)
+    held = []
+    for label in range(len(dataset.names)):
+        members = order[dataset.labels[order] == label]
+        held.append(members[: min(int(len(members) * fraction + 0.5), max(len(members) - 1, 0))])
+    return np.concatenate(held)
+
+
+def _held_groups(
+    dataset: Dataset, groups: dict[str, list[int]], fraction: float, random: np.random.Generator
+) -> Places:
+    """Whole groups at random, as long as no class exceeds its share and none disappears from training."""
+    members = list(groups.values())
+    random.shuffle(members)
+    size = len(dataset.names)
+    left = np.bincount(dataset.labels, minlength=size)
+    wanted = left * fraction + 0.5
+    taken = np.zeros(size)
+    held: list[int] = []
+    # Large groups first: small ones then fill what is missing of each class.
+    for places in sorted(members, key=len, reverse=True):
+        counts = np.bincount(dataset.labels[places], minlength=size)
+        here = counts > 0
+        if np.all((taken + counts)[here] <= wanted[here]) and np.all((left - counts)[here] >= 1):
+            held += places
+            taken += counts
+            left -= counts
+    return np.array(held, np.int64)
