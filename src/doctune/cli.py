@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         print(f"doctune: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("doctune: interrupted", file=sys.stderr)
+        print("doctune: interrupted; a fine-tuning run goes on with --resume", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): that is no error of ours.

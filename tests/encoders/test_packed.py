@@ -12,7 +12,7 @@ from transformers import AutoModel
 
 from doctune.encoders import attention
 from doctune.encoders.base import FAMILIES, chosen_layers
-from doctune.encoders.load import Loaded, load_encoder
+from doctune.encoders.load import Loaded, load_encoder, read_shape
 from doctune.errors import ConfigError
 from doctune.settings import EncoderSettings
 from doctune.tensors import Batch
@@ -164,3 +164,16 @@ def test_chosen_layers() -> None:
     assert chosen_layers("all", 3) == (0, 1, 2)
     with pytest.raises(IndexError, match="layer 12 does not exist"):
         chosen_layers((12,), 12)
+
+
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+def test_shape(kind: str, family_folder: Callable[[str], Path], pack: Callable[..., Batch]) -> None:
+    """As many positions as the shape says can be used, and no more are promised."""
+    shape = read_shape(family_folder(kind))
+    assert (shape.vocab_size, shape.hidden_size) == (100, 32)
+    encoder = load(family_folder(kind), layers=(-1,)).encoder
+    assert encoder(pack([[7] * shape.max_seq_len])).layers[0].isfinite().all()
+    learnt = [name for name, _ in encoder.named_parameters() if "position_embeddings.weight" in name]
+    if learnt:
+        rows = encoder.get_parameter(learnt[0]).shape[0]
+        assert shape.max_seq_len == rows - encoder.position_offset

@@ -20,8 +20,7 @@ from doctune.commands.fit import fit
 from doctune.commands.prepare import check_fit, make_collator, prepare
 from doctune.config import Tree, merge, read_toml, write_toml
 from doctune.devices import Device, choose_device
-from doctune.encoders.base import FAMILIES
-from doctune.encoders.load import check_folder, resolve_encoder
+from doctune.encoders.load import read_shape, resolve_encoder
 from doctune.errors import ConfigError, UserError
 from doctune.evaluation.report import write_report
 from doctune.evaluation.schema import Report
@@ -107,19 +106,15 @@ def _finished(folder: Path) -> Report | None:
 def resolve(settings: FinetuneSettings) -> tuple[FinetuneSettings, Path, TextTokenizer]:
     """Fill in what depends on the encoder (learning rate, token pooling) and check that everything fits."""
     folder = resolve_encoder(settings.encoder.encoder, settings.encoder.revision)
-    config = check_folder(folder)
+    shape = read_shape(folder)
     tokenizer = TextTokenizer.load(folder)
-    hidden = int(config.get("hidden_size") or config.get("dim") or 0)
-    family = FAMILIES[config["model_type"]]
-    offset = int(config.get("pad_token_id") or 0) + 1 if family.position_offset else 0
-    positions = int(config.get("max_position_embeddings") or 512) - offset
     tree = settings.model_dump()
     if "max_seq_len" not in settings.truncation.model_fields_set:
         # The default is the paper's, or all that a smaller encoder has.
-        tree["truncation"]["max_seq_len"] = min(settings.truncation.max_seq_len, positions)
-    check_fit(tokenizer, int(config["vocab_size"]), positions, tree["truncation"]["max_seq_len"], str(folder))
+        tree["truncation"]["max_seq_len"] = min(settings.truncation.max_seq_len, shape.max_seq_len)
+    check_fit(tokenizer, shape, tree["truncation"]["max_seq_len"], str(folder))
     if settings.optimizer.learning_rate is None:
-        tree["optimizer"]["learning_rate"] = default_learning_rate(hidden)
+        tree["optimizer"]["learning_rate"] = default_learning_rate(shape.hidden_size)
     if settings.features.token_pooling == "auto":
         tree["features"]["token_pooling"] = "mean" if _pools_by_mean(folder) else "pooler"
     return FinetuneSettings.build(tree), folder, tokenizer

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from doctune.batches.collate import Collator
+from doctune.encoders.load import Shape
 from doctune.errors import CheckpointError, ConfigError, DataError
 from doctune.examples import Example
 from doctune.readers import Source
@@ -92,15 +93,15 @@ def make_collator(tokenizer: TextTokenizer, truncation: TruncationSettings) -> C
     return Collator(tokenizer.template, make_truncation(truncation, budget), truncation.max_seq_len)
 
 
-def check_fit(tokenizer: TextTokenizer, vocab_size: int, encoder_max: int, max_seq_len: int, where: str) -> None:
+def check_fit(tokenizer: TextTokenizer, shape: Shape, max_seq_len: int, where: str) -> None:
     """Whether tokenizer, length and encoder fit; `CheckpointError` or `ConfigError` says which does not."""
-    if tokenizer.size > vocab_size:
+    if tokenizer.size > shape.vocab_size:
         raise CheckpointError(
             f"{where}: the tokenizer gives ids up to {tokenizer.size - 1}, the encoder's embeddings have "
-            f"{vocab_size} rows; they do not belong together"
+            f"{shape.vocab_size} rows; they do not belong together"
         )
-    if max_seq_len > encoder_max:
+    if max_seq_len > shape.max_seq_len:
         raise ConfigError(
-            f"truncation.max_seq_len: {max_seq_len} is more than the {encoder_max} positions of {where}; "
-            f"set --max-seq-len {encoder_max} or less"
+            f"truncation.max_seq_len: {max_seq_len} is more than the {shape.max_seq_len} positions of {where}; "
+            f"set --max-seq-len {shape.max_seq_len} or less"
         )

@@ -131,6 +131,31 @@ def check_folder(folder: Path) -> dict[str, Any]:
     return config
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What must fit an encoder: rows of its vocabulary, its width, and how many tokens it has positions for."""
+
+    vocab_size: int
+    hidden_size: int
+    max_seq_len: int
+
+
+def read_shape(folder: Path) -> Shape:
+    """The shape of the encoder in a folder, from its config alone; checks the folder as `check_folder` does."""
+    family = FAMILIES[check_folder(folder)["model_type"]]
+    config = _read_config(folder)
+    offset = config.pad_token_id + 1 if family.position_offset else 0
+    return Shape(config.vocab_size, config.hidden_size, config.max_position_embeddings - offset)
+
+
+def _read_config(folder: Path) -> Any:
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{folder / 'config.json'}: not a config that transformers reads: {reason}") from None
+
+
 def load_encoder(
     folder: Path, settings: EncoderSettings, layers: tuple[int, ...] | str, num_layers: int | None = None
 ) -> Loaded:
@@ -140,7 +165,7 @@ def load_encoder(
     Raises `CheckpointError` for a folder that is incomplete or unsafe, `ConfigError` for a layer that it lacks.
     """
     family = FAMILIES[check_folder(folder)["model_type"]]
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config = _read_config(folder)
     total = num_layers or config.num_hidden_layers
     try:
         chosen = chosen_layers(layers, total)

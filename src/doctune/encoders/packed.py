@@ -41,7 +41,6 @@ class TransformersEncoder(nn.Module):
         self.config = model.config
         self.hidden_size: int = model.config.hidden_size
         self.position_offset: int = model.config.pad_token_id + 1 if family.position_offset else 0
-        self.max_seq_len: int = model.config.max_position_embeddings - self.position_offset
         self._capture = LayerCapture(model, family)
         self._takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
 
