@@ -212,4 +212,4 @@ def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
 
     monkeypatch.setattr("doctune.cli._run_datasets", interrupted)
     assert run("datasets") == 130
-    assert capsys.readouterr().err == "doctune: interrupted\n"
+    assert capsys.readouterr().err == "doctune: interrupted; a fine-tuning run goes on with --resume\n"
