@@ -159,3 +159,13 @@ def test_vocabulary_that_is_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_bytes("[PAD]\n[UNK]\n[CLS]\n[SEP]\ncafé\n".encode("latin-1"))
     with pytest.raises(CheckpointError, match=r"vocab\.txt"):
         TextTokenizer.load(tmp_path)
+
+
+def test_a_cased_vocabulary_is_known_by_its_words(tmp_path: Path) -> None:
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    for name, words in (("cased", ["the", "The", "City", "war"]), ("uncased", ["the", "city", "war", "peace"])):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "vocab.txt").write_text("\n".join([*special, *words]) + "\n")
+    first = {name: TextTokenizer.load(tmp_path / name).encode(["The"])[0].tolist() for name in ("cased", "uncased")}
+    assert first == {"cased": [6], "uncased": [5]}

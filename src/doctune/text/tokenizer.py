@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _word_piece(vocab: Path, config: dict[str, Any]) -> Tokenizer:
-    """BERT's tokenizer from its vocabulary, lower-casing unless the folder says otherwise."""
+    """BERT's tokenizer from its vocabulary, which tells whether to lower-case where the folder does not."""
     try:
         lines = vocab.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
@@ -124,9 +124,7 @@ def _word_piece(vocab: Path, config: dict[str, Any]) -> Tokenizer:
     missing = [token for token in ("[CLS]", "[SEP]", "[UNK]") if token not in tokens]
     if missing:
         raise CheckpointError(f"{vocab}: no {', '.join(missing)}; this is not a BERT vocabulary")
-    lower = bool(
-        config.get("do_lower_case", "[PAD]" in tokens and not any(t[:1].isupper() for t in list(tokens)[1000:6000]))
-    )
+    lower = bool(config.get("do_lower_case", not _is_cased(tokens)))
     made = BertWordPieceTokenizer(
         vocab=tokens, lowercase=lower, strip_accents=config.get("strip_accents"),
         handle_chinese_chars=config.get("tokenize_chinese_chars", True),
@@ -139,6 +137,12 @@ def _word_piece(vocab: Path, config: dict[str, Any]) -> Tokenizer:
     config.setdefault("tokenizer_class", "BertTokenizer")
     config.setdefault("do_lower_case", lower)
     return tokenizer
+
+
+def _is_cased(tokens: Iterable[str]) -> bool:
+    """Whether a vocabulary was made from cased text: more than one in twenty of its words has a capital letter."""
+    words = [token for token in tokens if token[:1].isalpha()]
+    return 20 * sum(word != word.lower() for word in words) > len(words)
 
 
 def _converted(folder: Path) -> Tokenizer:
