@@ -18,6 +18,11 @@ Arguments = argparse.Namespace
 # Lists of numbers in whose place a word may stand: all, balanced, none.
 LIST_OR_WORD = ("features.layers", "training.class_weights")
 NOT_SETTINGS = ("config", "set", "dry_run", "resume", "run", "command", "flags")
+FINETUNE_USAGE = """
+  doctune finetune --train FILE [--validation FILE] [--test FILE] --text COLUMN --label COLUMN
+                   --encoder DIR_OR_ID --output DIR [--seed N | --seeds N] [any setting below]
+  doctune finetune --dataset NAME --data DIR --encoder DIR_OR_ID --output DIR [any setting below]
+  doctune finetune --config FILE --output DIR [any setting below]"""
 FINETUNE_EXAMPLES = """examples:
   doctune finetune --train reviews.csv --text review --label stars --encoder bert-base-uncased --output runs/reviews
   doctune finetune --train train.jsonl --test test.jsonl --encoder ./my-encoder --seeds 3 --output runs/three
@@ -96,6 +101,7 @@ def parser(arguments: Sequence[str]) -> Parser:
 def _finetune(command: argparse.ArgumentParser) -> None:
     from doctune.settings import FinetuneSettings, dotted_fields
 
+    command.usage = FINETUNE_USAGE
     command.epilog = FINETUNE_EXAMPLES
     groups = {key: command.add_argument_group(title) for key, title in SECTIONS.items()}
     groups[""].add_argument("--config", metavar="FILE", help="TOML file with settings; flags win over it")
