@@ -40,7 +40,6 @@ class Outcome:
     examples: int
     tokens: int
     seconds: float
-    stopped_early: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,7 @@ def train(
         model.load_state_dict(best_weights)
     lengths = run.collator.lengths(run.dataset)
     tokens = int(sum(lengths[places].sum() for window in plan.steps[: state.step] for places in window))
-    return Outcome(state.records, state.best, state.step, state.examples, tokens, state.seconds, stopped)
+    return Outcome(state.records, state.best, state.step, state.examples, tokens, state.seconds)
 
 
 def _step(run: Run, step: int) -> tuple[float, float, float, float]:
