@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import doctune
+from doctune.commands.predict import read_documents
 from doctune.errors import CheckpointError, ConfigError
 from doctune.examples import Example
 
@@ -230,3 +231,10 @@ def test_a_bad_file(cli: Cli, trained: Path, tmp_path: Path) -> None:
     assert not out.exists()
     with pytest.raises(ConfigError, match="encodin"):
         doctune.predict(trained, tmp_path / "new.csv", encodin="latin-1")
+
+
+def test_values_of_standard_input_are_read_as_those_of_files(predictor: doctune.Predictor) -> None:
+    """Nothing is no text, and not the word None; a number is written as files have it."""
+    lines = '{"a": "x", "b": null}\n{"a": 3.0, "b": "y"}\n{"a": null, "b": ""}\n'
+    read = read_documents(predictor.description, "-", io.StringIO(lines), text=["a"], text_pair="b")
+    assert [(e.id, e.text, e.text_pair) for e in read] == [("1", "x", None), ("2", "3", "y"), ("3", "", None)]

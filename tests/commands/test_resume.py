@@ -58,3 +58,22 @@ def test_killed_in_the_second_seed(tiny_csv: Callable[..., Path], tiny_encoder: 
     assert (killed / "seed-42" / "report.json").stat().st_mtime_ns == first_seed
     assert not list(killed.glob("**/checkpoint"))
     assert (killed / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
+
+
+def test_killed_while_tokenising(
+    tiny_csv: Callable[..., Path], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then, too, the folder says what run it is, and --resume goes on."""
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    output = tmp_path / "run"
+    settings = {"train": str(tiny_csv()), "encoder": str(tiny_encoder), "epochs": 1, "output": str(output)}
+    with monkeypatch.context() as patched:
+        patched.setattr("doctune.commands.finetune.prepare", killed)
+        with pytest.raises(KeyboardInterrupt):
+            doctune.finetune(**settings)
+    with pytest.raises(ConfigError, match=r"go on with the run in it with --resume"):
+        doctune.finetune(**settings)
+    assert doctune.finetune(**settings, resume=True)["validation"]["count"] > 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from doctune.commands.finetune import finetune
+from doctune.config import read_toml
 from doctune.encoders.scratch import new_bert
 from doctune.errors import ConfigError
 from doctune.evaluation.report import summary_table
@@ -63,13 +63,11 @@ def _make_tiny(folder: Path) -> Path:
 
 
 def _clear(folder: Path) -> None:
-    """Make room for the demo, but only where an older demo is."""
+    """Make room for the demo, but only where an older demo is, finished or killed."""
     if not folder.exists() or not any(folder.iterdir()):
         return
-    try:
-        title = json.loads((folder / "report.json").read_text(encoding="utf-8"))["title"]
-    except (OSError, ValueError, KeyError):
-        title = None
-    if title != EMBEDDED_DATASET:
+    config = folder / "config.toml"
+    data = read_toml(config).get("data", {}) if config.is_file() else {}
+    if data.get("dataset") != EMBEDDED_DATASET:
         raise ConfigError(f"output: {folder} holds something other than an older demo; give another --output")
     shutil.rmtree(folder)

@@ -61,12 +61,13 @@ def run(settings: FinetuneSettings, command: str, resume: bool = False) -> Repor
     try:
         with no_space_is_one_line(output):
             output.mkdir(parents=True, exist_ok=True)
-        prepared = prepare(settings, found, tokenizer, output / "shards")
         check_space(output, encoder_folder, settings.training.seeds)
         if resume:
             check_same(settings, output / "config.toml")
+        # Before the documents are tokenised: a run that is killed then must be known as one, too.
         write_toml(output / "config.toml", settings)
         write_json(output / "environment.json", environment(device, command))
+        prepared = prepare(settings, found, tokenizer, output / "shards")
         first, count = settings.training.seed, settings.training.seeds
         seeds = range(first, first + count)
         folders = [output if count == 1 else output / f"seed-{seed}" for seed in seeds]

@@ -25,6 +25,7 @@ from doctune.files import atomic_path
 from doctune.models.classifier import Classifier
 from doctune.models.folder import DESCRIPTION, Description, load_model
 from doctune.readers import open_source
+from doctune.readers.columns import Columns
 from doctune.settings import EMBEDDED_DATASET, DataSettings
 from doctune.store.build import NothingToReadError, build_shard
 from doctune.store.splits import Dataset, make_dataset
@@ -151,7 +152,8 @@ def read_documents(
 
 
 def _lines(stream: IO[str], settings: DataSettings) -> Iterator[Example]:
-    text, pair, join = settings.text, settings.text_pair, settings.join
+    columns = Columns.of(settings, labelled=False)
+    needed = [str(column) for column in (*settings.text, settings.text_pair) if column is not None]
     for number, line in enumerate(stream, 1):
         line = line.rstrip("\r\n")
         if not line.lstrip().startswith("{"):
@@ -162,13 +164,13 @@ def _lines(stream: IO[str], settings: DataSettings) -> Iterator[Example]:
         except json.JSONDecodeError:
             yield Example(str(number), line)
             continue
-        missing = [str(c) for c in [*text, *([pair] if pair else [])] if str(c) not in record]
+        missing = [column for column in needed if column not in record]
         if missing:
             raise DataError(
                 f"standard input:{number}: no {', '.join(missing)} in {', '.join(record)}; name the column with --text"
             )
-        joined = join.join(str(record[str(c)]) for c in text if record[str(c)] not in (None, ""))
-        yield Example(str(record.get("id", number)), joined, text_pair=str(record[str(pair)]) if pair else None)
+        where = f"standard input:{number}"
+        yield columns.locate(tuple(record), where).example(list(record.values()), where, str(number))
 
 
 def write_rows(rows: Iterable[dict[str, Any]], output: str | None, form: str, labels: tuple[str, ...]) -> int:
