@@ -213,3 +213,12 @@ def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     monkeypatch.setattr("doctune.cli._run_datasets", interrupted)
     assert run("datasets") == 130
     assert capsys.readouterr().err == "doctune: interrupted; a fine-tuning run goes on with --resume\n"
+
+
+def test_a_dry_run_names_the_classes_in_the_order_of_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train_5500.label").write_text("NUM:dist How far ?\nHUM:ind Who ?\nLOC:city Where ?\n")
+    flags = ("--dataset", "trec", "--data", tmp_path, "--encoder", "any", "--output", tmp_path / "run")
+    assert run("finetune", *flags, "--dry-run") == 0
+    assert "# 6 classes: LOC (1), NUM (1), HUM (1), ENTY (0), ABBR (0), DESC (0)" in capsys.readouterr().out

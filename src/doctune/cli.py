@@ -1,4 +1,4 @@
-"""The command line. The only file with imports inside functions: `--help` must not wait for torch."""
+"""The command line. Imports stand inside functions here, because `--help` must not wait for torch."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import lzma
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -43,9 +44,20 @@ def open_binary(path: Path) -> IO[bytes]:
 
 
 @contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn damage that shows only while reading, and missing permission, into a `DataError`."""
+    try:
+        yield
+    except (zlib.error, EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: damaged or incomplete compressed file ({error})") from None
+    except PermissionError:
+        raise DataError(f"{path}: no permission to read it") from None
+
+
+@contextlib.contextmanager
 def open_text(path: Path, encoding: str = "utf-8", newline: str | None = None) -> Iterator[io.TextIOWrapper]:
     """Open a (compressed) text file; bytes that do not decode become a `DataError` naming the place."""
-    with open_binary(path) as binary:
+    with reading(path), open_binary(path) as binary:
         codec = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
         try:
             text = io.TextIOWrapper(binary, encoding=codec, newline=newline)
@@ -57,8 +69,6 @@ def open_text(path: Path, encoding: str = "utf-8", newline: str | None = None) -
             raise _undecodable(path, codec) from None
         except UnicodeError as error:
             raise DataError(f"{path}: not {codec}: {error}; name the file's encoding with --encoding") from None
-        except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
-            raise DataError(f"{path}: damaged or incomplete compressed file ({error})") from None
 
 
 def _undecodable(path: Path, encoding: str) -> DataError:

@@ -29,16 +29,17 @@ class Collator:
         What plans need: an upper bound, exact but for a place that the original's truncation loses, or the separator
         of a second text of which nothing is left.
         """
-        tokens = dataset.lengths()
-        pair = tokens[:, 1] > 0
-        special = np.where(pair, self.template.special_tokens(True), self.template.special_tokens(False))
-        return np.asarray(np.minimum(tokens.sum(axis=1) + special, self.max_seq_len), np.int64)
+        return np.minimum(self._whole(dataset), self.max_seq_len)
 
     def truncated(self, dataset: Dataset) -> float:
         """Share of the documents that lose tokens."""
+        return float(np.mean(self._whole(dataset) > self.max_seq_len))
+
+    def _whole(self, dataset: Dataset) -> npt.NDArray[np.int64]:
+        """Length of each document's sequence if nothing were cut."""
         tokens = dataset.lengths()
         special = np.where(tokens[:, 1] > 0, self.template.special_tokens(True), self.template.special_tokens(False))
-        return float(np.mean(tokens.sum(axis=1) + special > self.max_seq_len))
+        return np.asarray(tokens.sum(axis=1) + special, np.int64)
 
     def __call__(self, dataset: Dataset, places: Places) -> Batch:
         """The batch of the documents at `places`; `rows` of the batch are those places."""

@@ -7,28 +7,28 @@ from collections import Counter
 
 from doctune.config import to_toml
 from doctune.errors import DataError
-from doctune.examples import label_order
 from doctune.readers import sources
 from doctune.settings import FinetuneSettings
+from doctune.store.splits import order_classes
 
 
 def describe(settings: FinetuneSettings) -> str:
-    """The resolved settings as TOML, what the data files hold, and how many steps that makes.
+    """The settings as TOML, what the data files hold, and how many steps that makes.
 
-    Reads the data once, and raises the errors that a run would raise about it.
+    A run fills in the settings that depend on the encoder. Reads the data once, and raises the errors that a run would
+    raise about it.
     """
     lines = [to_toml(settings).rstrip(), "", "# what would run"]
     counts: dict[str, Counter[str | None]] = {}
-    for split, source in sources(settings.data).items():
+    found = sources(settings.data)
+    for split, source in found.items():
         counts[split] = Counter(example.label for example in source.read() if example.text.strip() or example.text_pair)
         lines.append(f"# {split}: {counts[split].total():,} documents in {source.name}")
     for split, labels in counts.items():
         if not labels.total():
             raise DataError(f"{split}: every document is empty; check the file and the text column")
     train = counts["train"]
-    names = label_order({label for label in train if label is not None})
-    if len(names) < 2:
-        raise DataError(f"train: two classes or more are needed, found only {', '.join(names) or 'none'}")
+    names = order_classes({label for label in train if label is not None}, found["train"].labels)
     shown = ", ".join(f"{name} ({train[name]:,})" for name in names[:12]) + (", ..." if len(names) > 12 else "")
     lines.append(f"# {len(names)} classes: {shown}")
     for split, labels in counts.items():

@@ -69,7 +69,8 @@ def main(
 ) -> None:  # fmt: skip
     """The command: print the figures, compare with another model and write them as JSON where asked."""
     answers = answer(model, data, device, reading, predictions)
-    print(table(answers.metrics()))
+    metrics = answers.metrics()
+    print(table(metrics))
     if against is not None:
         other = answer(against, data, device, reading)
         if len(other.labels) != len(answers.labels):
@@ -77,7 +78,7 @@ def main(
         points, low, high = paired_bootstrap(answers.correct(), other.correct())
         print(f"\nagainst {against}: {points:+.2f} points of error ({low:+.2f} to {high:+.2f}, paired bootstrap, 95 %)")
     if output is not None:
-        write_json(Path(output), answers.metrics().to_json())
+        write_json(Path(output), metrics.to_json())
         print(f"figures in {output}", file=sys.stderr)
 
 

@@ -54,7 +54,7 @@ def prepare(settings: FinetuneSettings, found: dict[str, Source], tokenizer: Tex
         train, validation, how = sets["train"], sets["validation"], "given"
     else:
         train, validation = hold_out(sets["train"], data.validation_fraction, settings.training.seed)
-        together = ", groups kept together" if sets["train"].groups() else ""
+        together = ", groups kept together" if sets["train"].shard.has("group") else ""
         how = f"held out, {100 * data.validation_fraction:g} % of train, stratified{together}"
     empty = {split: b.left_out_empty for split, b in built.items() if b.left_out_empty}
     for split, count in empty.items():

@@ -118,12 +118,25 @@ def _gather(rows: Tensor, bucket: Bucket) -> Tensor:
 
 def _scatter(into: Tensor, values: Tensor, bucket: Bucket) -> None:
     """[n, heads, L, d] -> its rows of [T, heads, d]; pads are dropped."""
-    n, heads, length, size = values.shape
-    flat = values.transpose(1, 2).reshape(n * length, heads, size)
-    index = bucket.index.flatten()
-    if bucket.kept is not None:
-        flat, index = flat.index_select(0, bucket.kept), index.index_select(0, bucket.kept)
+    index, flat = _real(values, bucket)
     into.index_copy_(0, index, flat)
+
+
+def _real(values: Tensor, bucket: Bucket) -> tuple[Tensor, Tensor]:
+    """[n, heads, L, d] -> the rows of the real tokens and where they stand in the packed row."""
+    flat, index = values.transpose(1, 2).flatten(0, 1), bucket.index.flatten()
+    if bucket.kept is None:
+        return index, flat
+    return index.index_select(0, bucket.kept), flat.index_select(0, bucket.kept)
+
+
+def _far(bucket: Bucket, reach: int | None) -> Tensor | None:
+    """Which pairs of places [L, L] a local layer does not connect; None if it connects all."""
+    length = bucket.index.shape[1]
+    if reach is None or length <= reach + 1:
+        return None
+    place = torch.arange(length, device=bucket.index.device)
+    return (place[:, None] - place[None, :]).abs() > reach
 
 
 def _probabilities(q: Tensor, k: Tensor, bucket: Bucket, scale: float, reach: int | None) -> Tensor:
@@ -133,9 +146,9 @@ def _probabilities(q: Tensor, k: Tensor, bucket: Bucket, scale: float, reach: in
     lowest = torch.finfo(torch.float32).min
     if bucket.padded is not None:
         scores.masked_fill_(bucket.padded, lowest)
-    if reach is not None and bucket.index.shape[1] > reach + 1:
-        place = torch.arange(bucket.index.shape[1], device=scores.device)
-        scores.masked_fill_((place[:, None] - place[None, :]).abs() > reach, lowest)
+    far = _far(bucket, reach)
+    if far is not None:
+        scores.masked_fill_(far, lowest)
     return torch.softmax(scores, dim=-1).to(q.dtype)
 
 
@@ -184,10 +197,7 @@ def _through_autograd(
     for bucket in layout.buckets:
         q, k, v = (_gather(x, bucket) for x in (query, key, value))
         mask = _mask(bucket, reach, q.dtype)
-        flat = scaled_dot_product_attention(q, k, v, mask, dropout, scale=scale).transpose(1, 2).flatten(0, 1)
-        index = bucket.index.flatten()
-        if bucket.kept is not None:
-            flat, index = flat.index_select(0, bucket.kept), index.index_select(0, bucket.kept)
+        index, flat = _real(scaled_dot_product_attention(q, k, v, mask, dropout, scale=scale), bucket)
         parts.append(flat)
         order.append(index)
     return torch.cat(parts).index_select(0, torch.argsort(torch.cat(order)))
@@ -195,11 +205,8 @@ def _through_autograd(
 
 def _mask(bucket: Bucket, reach: int | None, dtype: torch.dtype) -> Tensor | None:
     """What to add to the scores, or None: as `_probabilities` masks them."""
-    hidden = bucket.padded
-    length = bucket.index.shape[1]
-    if reach is not None and length > reach + 1:
-        place = torch.arange(length, device=bucket.index.device)
-        far = (place[:, None] - place[None, :]).abs() > reach
+    hidden, far = bucket.padded, _far(bucket, reach)
+    if far is not None:
         hidden = far if hidden is None else hidden | far
     if hidden is None:
         return None

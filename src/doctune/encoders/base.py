@@ -28,6 +28,10 @@ class Family:
     pooler_activation: str = "tanh"
     pooler_norm: bool = False
 
+    def first_position(self, config: Any) -> int:
+        """The position id of a sequence's first token."""
+        return int(config.pad_token_id) + 1 if self.position_offset else 0
+
 
 FAMILIES: dict[str, Family] = {
     "bert": Family(),

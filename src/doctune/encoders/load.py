@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
@@ -64,9 +66,6 @@ def resolve_encoder(name: str, revision: str | None = None) -> Path:
         )
     if name.startswith((".", "/", "~")) or (name.count("/") != 1 and not _looks_like_an_id(name)):
         raise CheckpointError(f"{name}: no such folder, and not a hub id (those are NAME or OWNER/NAME)")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     allowed = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=allowed))
@@ -144,8 +143,8 @@ def read_shape(folder: Path) -> Shape:
     """The shape of the encoder in a folder, from its config alone; checks the folder as `check_folder` does."""
     family = FAMILIES[check_folder(folder)["model_type"]]
     config = _read_config(folder)
-    offset = config.pad_token_id + 1 if family.position_offset else 0
-    return Shape(config.vocab_size, config.hidden_size, config.max_position_embeddings - offset)
+    positions = config.max_position_embeddings - family.first_position(config)
+    return Shape(config.vocab_size, config.hidden_size, positions)
 
 
 def _read_config(folder: Path) -> Any:

@@ -40,7 +40,7 @@ class TransformersEncoder(nn.Module):
         self.model, self.family, self.layers, self.num_layers = model, family, layers, num_layers
         self.config = model.config
         self.hidden_size: int = model.config.hidden_size
-        self.position_offset: int = model.config.pad_token_id + 1 if family.position_offset else 0
+        self.position_offset = family.first_position(model.config)
         self._capture = LayerCapture(model, family)
         self._takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import lzma
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,23 +9,12 @@ from doctune.errors import DataError
 from doctune.files import open_text
 
 
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn damage that shows only while reading, and missing permission, into a `DataError`."""
-    try:
-        yield
-    except (zlib.error, EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: damaged or incomplete compressed file ({error})") from None
-    except PermissionError:
-        raise DataError(f"{path}: no permission to read it") from None
-
-
 def numbered_lines(path: Path, encoding: str = "utf-8", newline: str = "\n") -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line with its end); a NUL byte is a `DataError`.
 
     Only a line feed ends a line by default: a lone carriage return or U+2028 inside a text must not cut it.
     """
-    with reading(path), open_text(path, encoding, newline) as stream:
+    with open_text(path, encoding, newline) as stream:
         for number, line in enumerate(stream, 1):
             if "\0" in line:
                 raise DataError(
@@ -41,5 +26,5 @@ def numbered_lines(path: Path, encoding: str = "utf-8", newline: str = "\n") -> 
 
 def whole_text(path: Path, encoding: str = "utf-8") -> str:
     """The text of a file that is one document."""
-    with reading(path), open_text(path, encoding) as stream:
+    with open_text(path, encoding) as stream:
         return stream.read()

@@ -12,10 +12,9 @@ import pyarrow.parquet as pq
 
 from doctune.errors import DataError
 from doctune.examples import Example
-from doctune.files import COMPRESSIONS, open_binary, require_file
+from doctune.files import COMPRESSIONS, open_binary, reading, require_file
 from doctune.readers.base import plain_name
 from doctune.readers.columns import Columns
-from doctune.readers.lines import reading
 
 _BATCH_ROWS = 1024
 

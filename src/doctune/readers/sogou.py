@@ -17,10 +17,9 @@ from urllib.parse import urlsplit
 
 from doctune.errors import DataError
 from doctune.examples import Example
-from doctune.files import open_binary, stem
+from doctune.files import open_binary, reading, stem
 from doctune.readers.base import contents, no_such_split
 from doctune.readers.columns import joined
-from doctune.readers.lines import reading
 
 HOSTS = {
     "sports": "sports.sohu.com",

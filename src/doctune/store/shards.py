@@ -70,6 +70,10 @@ class Shard:
         """One column of all rows as Python values."""
         return [value for chunk in self._chunks for value in chunk.column(name).to_pylist()]
 
+    def has(self, name: str) -> bool:
+        """Whether any row has this field."""
+        return any(chunk.column(name).null_count < chunk.num_rows for chunk in self._chunks)
+
     def value(self, name: str, row: int) -> Any:
         """One field of one row."""
         chunk, place = divmod(row, ROWS_PER_CHUNK)

@@ -45,12 +45,12 @@ class Dataset:
         return {name: int(count) for name, count in zip(self.names, counts, strict=True)}
 
     def groups(self) -> dict[str, list[int]]:
-        """Places of the documents of each group, those without one by themselves; empty if there are no groups."""
+        """Places of the documents of each group, those without one by themselves."""
         column = self.shard.column("group")
         found: dict[str, list[int]] = {}
         for place, row in enumerate(self.rows.tolist()):
             found.setdefault(f"row {row}" if column[row] is None else f"group {column[row]}", []).append(place)
-        return found if any(name.startswith("group ") for name in found) else {}
+        return found
 
     def take(self, places: Rows, name: str | None = None) -> Dataset:
         """Some of the documents as a data set of their own."""
@@ -63,12 +63,15 @@ def label_names(shard: Shard, known: tuple[str, ...] | None) -> tuple[str, ...]:
     `known` is the data set's own order, used unless a document has a class that it lacks.
     Raises `DataError` for a single class.
     """
-    found = {label for label in shard.column("label") if label is not None}
-    names = known if known is not None and found <= set(known) else label_order(found)
+    return order_classes({label for label in shard.column("label") if label is not None}, known)
+
+
+def order_classes(found: set[str], known: tuple[str, ...] | None) -> tuple[str, ...]:
+    """As `label_names`, from the set of classes."""
     if len(found) < 2:
         only = f"only {next(iter(found))!r}" if found else "none"
         raise DataError(f"train: two classes or more are needed, found {only}; check the label column")
-    return names
+    return known if known is not None and found <= set(known) else label_order(found)
 
 
 def make_dataset(name: str, shard: Shard, names: tuple[str, ...], labelled: bool = True) -> Dataset:
@@ -94,8 +97,7 @@ def hold_out(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dat
     Every class keeps at least one document in training. Raises `DataError` when nothing could be held out.
     """
     random = seeding.generator(seed, "hold-out")
-    groups = dataset.groups()
-    held = _held_groups(dataset, groups, fraction, random) if groups else _held_places(dataset, fraction, random)
+    held = (_held_groups if dataset.shard.has("group") else _held_places)(dataset, fraction, random)
     if not len(held):
         raise DataError(
             f"{dataset.name}: {len(dataset)} documents are too few to hold out {100 * fraction:g} % for validation "
@@ -117,11 +119,9 @@ def _held_places(dataset: Dataset, fraction: float, random: np.random.Generator)
     return np.concatenate(held)
 
 
-def _held_groups(
-    dataset: Dataset, groups: dict[str, list[int]], fraction: float, random: np.random.Generator
-) -> Places:
+def _held_groups(dataset: Dataset, fraction: float, random: np.random.Generator) -> Places:
     """Whole groups at random, as long as no class exceeds its share and none disappears from training."""
-    members = list(groups.values())
+    members = list(dataset.groups().values())
     random.shuffle(members)
     size = len(dataset.names)
     left = np.bincount(dataset.labels, minlength=size)

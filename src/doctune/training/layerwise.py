@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import nn
 
+from doctune.encoders.base import EMBEDDINGS
 from doctune.errors import ConfigError
 from doctune.models.classifier import Classifier
 from doctune.settings import LayerwiseSettings
 
-EMBEDDINGS = -1
 # The original's code has the twelve layers of BERT-base written into it.
 ORIGINAL_LAYERS = 12
 # Sensible peak rates by hidden size, from the runs in RESULTS.md: small encoders want more.
