@@ -13,7 +13,8 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,14 +34,58 @@ def require_file(path: Path) -> Path:
     raise DataError(f"{path}: no such file{there}")
 
 
+_watch: ContextVar[Callable[[int], None] | None] = ContextVar("watch", default=None)
+
+
+@contextlib.contextmanager
+def watch_reading(tell: Callable[[int], None]) -> Iterator[None]:
+    """Have `open_binary` tell how many bytes are read from the disk as they are read, for progress."""
+    token = _watch.set(tell)
+    try:
+        yield
+    finally:
+        _watch.reset(token)
+
+
+class _Watched(io.FileIO):
+    def readinto(self, buffer: Any, /) -> int:
+        count = super().readinto(buffer) or 0
+        watch = _watch.get()
+        if watch is not None:
+            watch(count)
+        return count
+
+
+class _Gzip(gzip.GzipFile):
+    """Closes the file below it, which the library does only for one that it opened itself."""
+
+    def __init__(self, file: io.BufferedReader[Any]) -> None:
+        super().__init__(fileobj=file)
+        self._below = file
+
+    def close(self) -> None:
+        super().close()
+        self._below.close()
+
+
+class _Xz(lzma.LZMAFile):
+    """The same."""
+
+    def __init__(self, file: io.BufferedReader[Any]) -> None:
+        super().__init__(file)
+        self._below = file
+
+    def close(self) -> None:
+        super().close()
+        self._below.close()
+
+
 def open_binary(path: Path) -> IO[bytes]:
     """Open for reading, decompressing `.gz` and `.xz` on the way."""
-    require_file(path)
+    file = io.BufferedReader(_Watched(require_file(path)))
     if path.suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    if path.suffix == ".xz":
-        return lzma.open(path, "rb")
-    return open(path, "rb")
+        return _Gzip(file)  # type: ignore[return-value]
+    return _Xz(file) if path.suffix == ".xz" else file
 
 
 @contextlib.contextmanager
@@ -138,7 +183,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             temporary.chmod(0o755)
-            old = path.with_name(f".{path.name}.old")
+            for file in temporary.rglob("*"):  # safetensors lets only the owner read what it writes
+                file.chmod(0o755 if file.is_dir() else 0o644)
+            old = _old(path)
             shutil.rmtree(old, ignore_errors=True)  # a killed run may have left it
             if path.exists():
                 os.replace(path, old)
@@ -146,6 +193,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def recover_folder(path: Path) -> None:
+    """Bring back the older folder where `atomic_folder` was killed just after it had taken it away."""
+    if not path.exists() and _old(path).exists():
+        os.replace(_old(path), path)
 
 
 def write_text(path: Path, text: str) -> None:

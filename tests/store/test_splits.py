@@ -14,7 +14,7 @@ import pytest
 from doctune.errors import DataError
 from doctune.examples import label_order
 from doctune.store.shards import Shard
-from doctune.store.splits import Dataset, hold_out, label_names, make_dataset
+from doctune.store.splits import Dataset, choose_examples, hold_out, label_names, make_dataset
 
 ShardOf = Callable[..., Shard]
 
@@ -81,6 +81,48 @@ def test_too_few_documents(shard_of: ShardOf) -> None:
         hold_out(dataset(shard_of(["0", "1"] * 2)), 0.1, 0)
     with pytest.raises(DataError, match="the groups are too large"):
         hold_out(dataset(shard_of(["0", "1"] * 20, ["one"] * 40)), 0.1, 0)
+
+
+@pytest.mark.parametrize("sizes", [(400, 400), (700, 70, 30), (500, 1, 3, 296)])
+def test_few_examples_are_stratified_and_nested(shard_of: ShardOf, sizes: tuple[int, ...]) -> None:
+    whole = dataset(shard_of([str(c) for c, size in enumerate(sizes) for _ in range(size)]))
+    rows: set[int] = set()
+    for count in (len(sizes), 10, 57, 200, len(whole)):
+        chosen = choose_examples(whole, count, 42)
+        assert len(chosen) == count
+        assert rows <= set(chosen.rows.tolist())
+        rows = set(chosen.rows.tolist())
+        for name, size in zip(whole.names, sizes, strict=True):
+            # Each class has its share, to one document, and one for each class that is too rare for that.
+            assert abs(chosen.per_class()[name] - count * size / len(whole)) <= 1 + len(sizes) / 2
+            assert chosen.per_class()[name] >= 1
+    assert rows == set(range(len(whole)))
+
+
+def test_equal_classes_have_equally_many_of_the_few(shard_of: ShardOf) -> None:
+    whole = dataset(shard_of(["a", "b", "c", "d"] * 30))
+    assert set(choose_examples(whole, 20, 1).per_class().values()) == {5}
+    odd = [choose_examples(whole, 5, seed).per_class() for seed in range(20)]
+    assert len({max(counts, key=lambda name: counts[name]) for counts in odd}) > 1  # not always the first class
+
+
+def test_the_seed_alone_draws_the_few(shard_of: ShardOf) -> None:
+    whole = dataset(shard_of(["0", "1"] * 60))
+    first, again, other = (choose_examples(whole, 12, seed).rows.tolist() for seed in (5, 5, 6))
+    assert first == again == sorted(first)
+    assert first != other
+    assert choose_examples(whole, 0.1, 5).rows.tolist() == first
+
+
+def test_too_few_of_the_few_or_too_many(shard_of: ShardOf) -> None:
+    whole = dataset(shard_of(["a", "b", "c"] * 5))
+    assert choose_examples(whole, 3, 0).per_class() == {"a": 1, "b": 1, "c": 1}
+    with pytest.raises(DataError, match=r"data\.train_examples: 2, but train has 3 classes; give 3 or more"):
+        choose_examples(whole, 2, 0)
+    with pytest.raises(DataError, match=r"data\.train_examples: 0\.1 of 15 documents, which is 2, but train has 3"):
+        choose_examples(whole, 0.1, 0)
+    with pytest.raises(DataError, match=r"data\.train_examples: 16, but train has 15 documents"):
+        choose_examples(whole, 16, 0)
 
 
 @pytest.mark.parametrize(

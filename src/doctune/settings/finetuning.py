@@ -1,19 +1,13 @@
-"""Every setting of a fine-tuning run, with its default and a line of explanation.
-
-They are here, on a floor that never imports torch, and not beside the components, so that `--help`, `--dry-run`
-and a mistyped setting answer at once. A component receives its own section, never the whole run's.
-The defaults are the paper's general solution (section 5.3 of Sun et al. 2019). Command-line flags are made from
-these fields: `optimizer.learning_rate` is `--learning-rate`.
-"""
+"""The settings of `doctune finetune`; the defaults are the paper's general solution (section 5.3 of Sun et al. 2019)."""
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from doctune.config import Settings, Tree, did_you_mean, merge
-from doctune.errors import ConfigError
+from doctune.config import Settings
 
 Column = int | str
 EMBEDDED_DATASET = "pydocs"
@@ -46,9 +40,26 @@ class DataSettings(Settings):
     validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.1, description="share of train to hold out, stratified, when there is no validation set"
     )
+    train_examples: int | float | None = Field(
+        None,
+        description="use only so many labelled training documents (or this share of them), stratified by class; every "
+        "seed of --seeds draws its own, so that the interval over seeds covers the choice of labels; default: all",
+    )
     cache: str | None = Field(
         None, description="folder for tokenised documents, reused by later runs; default: inside the run"
     )
+
+    @field_validator("train_examples", mode="before")
+    @classmethod
+    def _number_or_share(cls, value: Any) -> Any:
+        """One check with one message: a union of two number types would tell each of its own complaints."""
+        for kind in (int, float) if isinstance(value, str) else ():
+            with contextlib.suppress(ValueError):
+                value = kind(value)
+                break
+        if value is None or (type(value) is int and value >= 1) or (isinstance(value, float) and 0 < value < 1):
+            return value
+        raise ValueError(f"give a number of documents from 1, or a share between 0 and 1, found {value!r}")
 
     @model_validator(mode="after")
     def _one_source(self) -> DataSettings:
@@ -206,28 +217,3 @@ class FinetuneSettings(Settings):
     def _name_what_is_missing(cls, tree: Any) -> Any:
         """A section without any setting is an empty one, so that the error names the setting that must be given."""
         return {"data": {}, "encoder": {}, **tree} if isinstance(tree, dict) else tree
-
-
-def dotted_fields(settings: type[Settings], prefix: str = "") -> dict[str, Any]:
-    """`{"optimizer.learning_rate": FieldInfo, ...}` for every setting below `settings`."""
-    fields: dict[str, Any] = {}
-    for name, field in settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
-            fields |= dotted_fields(field.annotation, f"{prefix}{name}.")
-        else:
-            fields[f"{prefix}{name}"] = field
-    return fields
-
-
-def from_flat(settings: dict[str, Any]) -> Tree:
-    """`{"learning_rate": 1e-4}` as a tree of sections; every setting's own name is unique. None means not given."""
-    places = {dotted.rpartition(".")[2]: dotted for dotted in dotted_fields(FinetuneSettings)}
-    tree: Tree = {}
-    for name, value in settings.items():
-        if name not in places:
-            raise ConfigError(f"{name}: no such setting{did_you_mean(name, places)}")
-        if value is not None:
-            for part in reversed(places[name].split(".")):
-                value = {part: value}
-            tree = merge(tree, value)
-    return tree

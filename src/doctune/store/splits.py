@@ -91,6 +91,46 @@ def make_dataset(name: str, shard: Shard, names: tuple[str, ...], labelled: bool
     return Dataset(name, shard, np.arange(len(shard)), numbers, names)
 
 
+def choose_examples(dataset: Dataset, wanted: int | float, seed: int) -> Dataset:
+    """A number of the documents, or a share of them, stratified by class and drawn at random by the seed.
+
+    The draws of one seed are nested: those of a smaller number are among those of a larger one. Every class has at
+    least one document. Raises `DataError` where there are fewer documents, or more classes, than that number.
+    """
+    classes = int((np.bincount(dataset.labels, minlength=len(dataset.names)) > 0).sum())
+    count = number_of_examples(wanted, len(dataset), classes)
+    random = seeding.generator(seed, "train examples")
+    shuffled = random.permutation(len(dataset))
+    tie = random.permutation(len(dataset.names))
+    labels = dataset.labels[shuffled]
+    # Documents stand in line: the first of each class, and then the k-th of n of a class at (k - 1/2) / n, which is
+    # Sainte-Lague's apportionment. The first so many of the line have each class in its share, rounded.
+    place = np.zeros(len(labels))
+    for label in range(len(dataset.names)):
+        members = np.flatnonzero(labels == label)
+        place[members] = (np.arange(len(members)) + 0.5) / max(len(members), 1)
+        place[members[:1]] = 0.0
+    line = np.lexsort((tie[labels], place))
+    return dataset.take(np.sort(shuffled[line[:count]]))
+
+
+def number_of_examples(wanted: int | float, documents: int, classes: int) -> int:
+    """How many of the training documents are used; `DataError` where there are too few of them, or too many classes."""
+    count = wanted if isinstance(wanted, int) else int(documents * wanted + 0.5)
+    if count > documents:
+        raise DataError(
+            f"data.train_examples: {wanted}, but train has {documents:,} documents; give {documents} or less, or leave "
+            f"it out to use all"
+        )
+    if count < classes:
+        share = "" if isinstance(wanted, int) else f" of {documents:,} documents, which is {count}"
+        raise DataError(
+            f"data.train_examples: {wanted}{share}, but train has {classes} classes; give {classes} or more, one for "
+            f"each class"
+        )
+    return count
+
+
 def hold_out(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
     """Split into a larger and a held-out part: stratified by class, equal groups on one side.
 

@@ -93,6 +93,24 @@ class TextTokenizer:
         return max(self.tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
     @property
+    def mask_id(self) -> int:
+        """The id of the mask token; raises `CheckpointError` for a tokenizer that has none."""
+        named = self.config.get("mask_token")
+        named = named.get("content") if isinstance(named, dict) else named
+        for token in (named, "[MASK]", "<mask>"):
+            found = self.tokenizer.token_to_id(token) if isinstance(token, str) else None
+            if found is not None:
+                return int(found)
+        raise CheckpointError("the tokenizer has no mask token ([MASK] or <mask>), so nothing can be masked with it")
+
+    def word_pieces(self) -> list[str] | None:
+        """The lines of vocab.txt for a WordPiece tokenizer whose ids have no gap; None for every other kind."""
+        if type(self.tokenizer.model).__name__ != "WordPiece":
+            return None
+        pieces = sorted((number, piece) for piece, number in self.tokenizer.get_vocab(with_added_tokens=True).items())
+        return [piece for _, piece in pieces] if [n for n, _ in pieces] == list(range(len(pieces))) else None
+
+    @property
     def hash(self) -> str:
         """Changes when any text could be tokenised differently."""
         return content_hash(self.tokenizer.to_str())

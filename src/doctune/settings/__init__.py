@@ -1,0 +1,48 @@
+"""Every setting of every command, with its default and a line of explanation.
+
+They are here, on a floor that never imports torch, and not beside the components, so that `--help`, `--dry-run` and a
+mistyped setting answer at once. A component receives its own section, never the whole run's. Command-line flags are
+made from the fields: `optimizer.learning_rate` is `--learning-rate`.
+"""
+
+from doctune.settings.corpus import CorpusSettings, LeakSettings, ReadingSettings, SentenceSettings, SourceSettings
+from doctune.settings.finetuning import (
+    EMBEDDED_DATASET,
+    Column,
+    DataSettings,
+    EncoderSettings,
+    FeatureSettings,
+    FinetuneSettings,
+    LayerwiseSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+    TrainingSettings,
+    TruncationSettings,
+)
+from doctune.settings.flat import dotted_fields, from_flat
+from doctune.settings.pretraining import MaskingSettings, PairSettings, PretrainSettings, StartSettings
+
+__all__ = [
+    "EMBEDDED_DATASET",
+    "Column",
+    "CorpusSettings",
+    "DataSettings",
+    "EncoderSettings",
+    "FeatureSettings",
+    "FinetuneSettings",
+    "LayerwiseSettings",
+    "LeakSettings",
+    "MaskingSettings",
+    "OptimizerSettings",
+    "PairSettings",
+    "PretrainSettings",
+    "ReadingSettings",
+    "ScheduleSettings",
+    "SentenceSettings",
+    "SourceSettings",
+    "StartSettings",
+    "TrainingSettings",
+    "TruncationSettings",
+    "dotted_fields",
+    "from_flat",
+]
