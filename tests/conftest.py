@@ -8,6 +8,7 @@ import shutil
 import string
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,7 +71,7 @@ def golden(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random BERT of two layers and a vocabulary of common words and letters."""
-    from doctune.encoders.scratch import new_bert
+    from doctune.encoders.scratch import bert_config, new_bert
     from doctune.text.vocabulary import SPECIAL_TOKENS
 
     folder = tmp_path_factory.mktemp("tiny-encoder")
@@ -78,7 +79,7 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pieces = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in string.ascii_lowercase), *WORDS]
     vocabulary = list(dict.fromkeys(pieces))
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    new_bert(folder, len(vocabulary), LAYERS, HIDDEN, seed=0, max_seq_len=POSITIONS, head_size=HIDDEN // HEADS)
+    new_bert(folder, bert_config(len(vocabulary), LAYERS, HIDDEN, POSITIONS, HIDDEN // HEADS), seed=0)
     return folder
 
 
@@ -99,6 +100,28 @@ def tiny_csv(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of two sources and two shards in the tiny encoder's tokens: 40 documents of some sentences each."""
+    from doctune.commands.corpus import run
+    from doctune.settings import CorpusSettings
+
+    folder = tmp_path_factory.mktemp("tiny-corpus")
+    random = Random(1)
+    for name, number in (("films", 30), ("news", 10)):
+        lines = []
+        for _ in range(number):
+            sentences = [" ".join(random.choices(WORDS, k=random.randint(3, 9))) for _ in range(random.randint(1, 8))]
+            lines.append(json.dumps({"text": ". ".join(sentences) + "."}) + "\n")
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+    sources = [{"path": str(folder / "films.jsonl")}, {"path": str(folder / "news.jsonl"), "weight": 1.5}]
+    output = folder / "corpus"
+    run(CorpusSettings.build({
+        "sources": sources, "encoder": str(tiny_encoder), "output": str(output), "workers": 1, "shard_bytes": 3000,
+    }))  # fmt: skip
+    return output
 
 
 @pytest.fixture(scope="session")
@@ -145,23 +168,26 @@ def golden_bert(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A folder with a random three-layer encoder of a family; weights are large enough for differences to show."""
+def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A folder with a random three-layer encoder of a family; weights are large enough for differences to show.
+
+    `auto` names the class of transformers that makes it: with it the folder has heads, too.
+    """
     import torch
-    from transformers import CONFIG_MAPPING, AutoModel
+    import transformers
 
-    made: dict[str, Path] = {}
+    made: dict[tuple[str, str], Path] = {}
 
-    def make(kind: str) -> Path:
-        if kind not in made:
+    def make(kind: str, auto: str = "AutoModel") -> Path:
+        if (kind, auto) not in made:
             torch.manual_seed(len(made))
-            model = AutoModel.from_config(CONFIG_MAPPING[kind](**CONFIGS[kind]))
+            model = getattr(transformers, auto).from_config(transformers.CONFIG_MAPPING[kind](**CONFIGS[kind]))
             with torch.no_grad():
                 for parameter in model.parameters():
                     parameter.add_(torch.randn_like(parameter) * (0.2 if parameter.ndim > 1 else 0.1))
-            made[kind] = tmp_path_factory.mktemp(kind)
-            model.save_pretrained(made[kind])
-        return made[kind]
+            made[kind, auto] = tmp_path_factory.mktemp(kind)
+            model.save_pretrained(made[kind, auto])
+        return made[kind, auto]
 
     return make
 

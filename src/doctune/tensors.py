@@ -54,6 +54,30 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskedBatch(Batch):
+    """Sequences for further pre-training: some tokens are masked, and a pair may be a true one or not.
+
+    `masked_positions`: int64 [M], places in the packed row, sorted; `masked_labels`: int64 [M], the ids that stood there.
+    `pair_labels`: int64 [N], 1 for a random or swapped second part; None where there are no pairs.
+    """
+
+    masked_positions: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    masked_labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    pair_labels: Tensor | None = None
+
+    def to(self, device: torch.device) -> MaskedBatch:
+        """The same batch on another device."""
+        moved = Batch.to(self, device)
+        assert isinstance(moved, MaskedBatch)
+        return replace(
+            moved,
+            masked_positions=self.masked_positions.to(device, non_blocking=True),
+            masked_labels=self.masked_labels.to(device, non_blocking=True),
+            pair_labels=None if self.pair_labels is None else self.pair_labels.to(device, non_blocking=True),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class HiddenStates:
     """What an encoder gives: for each layer asked for, in the order asked for, a packed [T, H] tensor."""
 

@@ -70,8 +70,8 @@ def test_a_frozen_encoder_gets_no_gradient(model: Classifier, pack: Callable[...
     model.freeze_encoder()
     model.train()
     assert not model.encoder.training
-    loss, _ = model.objective(pack([[7, 8, 9], [8, 9]], labels=[0, 1]))
-    loss.sum.backward()
+    losses, _ = model.losses(pack([[7, 8, 9], [8, 9]], labels=[0, 1]))
+    losses["label"].sum.backward()
     with_gradient = {name for name, p in model.named_parameters() if p.grad is not None}
     assert with_gradient == {"head.linear.weight", "head.linear.bias"}
 
@@ -86,8 +86,8 @@ def test_gradient_checkpointing_changes_nothing(tiny_encoder: Path, pack: Callab
             assert model.encoder.recompute_activations()
         model.train()
         torch.manual_seed(6)
-        loss, _ = model.objective(pack([[7, 8, 9] * 9, [8, 9]], labels=[0, 1]))
-        loss.sum.backward()
+        losses, _ = model.losses(pack([[7, 8, 9] * 9, [8, 9]], labels=[0, 1]))
+        losses["label"].sum.backward()
         gradients.append([p.grad for p in model.parameters()])
     for plain, recomputed in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, recomputed, rtol=1e-5, atol=1e-7)
@@ -104,8 +104,8 @@ def test_packed_equals_padded_in_logits_and_gradients(
         torch.manual_seed(3)
         loaded = load_encoder(folder, EncoderSettings(encoder="x", packing=packing), (0, -1))
         model = build_classifier(loaded, "pooler", "concat", 2).eval()
-        loss, found = model.objective(batch)
-        (loss.sum / loss.count).backward()
+        losses, found = model.losses(batch)
+        (losses["label"].sum / losses["label"].count).backward()
         logits.append(found)
         gradients.append({name: p.grad for name, p in model.named_parameters()})
     torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-5)

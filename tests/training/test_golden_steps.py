@@ -67,7 +67,8 @@ def test_steps(
     model.train()
     for step in range(run["steps"]):
         for part in range(accumulation):
-            loss, _ = model.objective(batches[(step * accumulation + part) % len(batches)])
+            found, _ = model.losses(batches[(step * accumulation + part) % len(batches)])
+            loss = found["label"]
             mean = loss.sum / loss.count / accumulation
             mean.backward()
             losses.append(mean.item())

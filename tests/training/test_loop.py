@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from doctune.batches.collate import Collator
+from doctune.batches.feed import DocumentFeed
 from doctune.devices import choose_device
 from doctune.encoders.load import load_encoder
 from doctune.errors import CheckpointError, TrainingError
@@ -21,9 +22,10 @@ from doctune.store.build import build_shard
 from doctune.store.splits import Dataset, make_dataset
 from doctune.text.tokenizer import TextTokenizer
 from doctune.text.truncation import HeadOnly
+from doctune.training.budget import Budget
 from doctune.training.layerwise import parameter_groups
 from doctune.training.log import MetricsLog
-from doctune.training.loop import Outcome, plan_run, train
+from doctune.training.loop import Outcome, train
 from doctune.training.loop import Run as LoopRun
 from doctune.training.optim import make_optimizer
 from doctune.training.state import Checkpoints, Evaluation
@@ -36,9 +38,13 @@ def make_run(
     rate: float = 1e-3, optimizer: str = "adamw",
 ) -> LoopRun:  # fmt: skip
     groups, _ = parameter_groups(model, rate, 0.01, LayerwiseSettings())
-    plan = plan_run(dataset, collator, training, seed)
+    feed = DocumentFeed(dataset, collator, training, seed)
+    budget = Budget("step", len(feed.steps))
     made = make_optimizer(groups, OptimizerSettings(optimizer=optimizer), lambda step: 1.0)
-    return LoopRun(model, dataset, collator, plan, made, lambda step: 1.0, training, 1.0, CPU, seed)
+    return LoopRun(
+        model, feed, budget, feed.ends, ("examples", feed.num_documents()), made, lambda step: 1.0, 1.0, CPU, seed,
+        training.patience,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +118,8 @@ def test_accumulation_with_class_weights(tiny_encoder: Path, dataset: Dataset, c
     model = build_classifier(loaded, "mean", "concat", 2, dropout=0.0)
     model.head.class_weights = torch.tensor([0.2, 3.0])
     places = np.arange(20)
-    whole, _ = model.objective(collator(dataset, places))
-    parts = [model.objective(collator(dataset, part))[0] for part in (places[:3], places[3:])]
+    whole = model.losses(collator(dataset, places))[0]["label"]
+    parts = [model.losses(collator(dataset, part))[0]["label"] for part in (places[:3], places[3:])]
     torch.testing.assert_close(whole.sum / whole.count, sum(p.sum for p in parts) / sum(p.count for p in parts))
 
 

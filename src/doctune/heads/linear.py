@@ -34,5 +34,10 @@ class LinearHead(nn.Module):
         """The weighted sum of the cross entropies, and the sum of the weights: their quotient is PyTorch's mean."""
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         total = cross_entropy(logits.float(), labels, weights, reduction="sum", label_smoothing=self.label_smoothing)
-        count = torch.tensor(float(len(labels))) if weights is None else weights[labels].sum()
-        return Loss(total, count.to(total.device))
+        return Loss(total, torch.tensor(self.count(labels), device=total.device))
+
+    def count(self, labels: Tensor) -> float:
+        """The sum of the labels' weights."""
+        if self.class_weights is None:
+            return float(len(labels))
+        return float(self.class_weights[labels.to(self.class_weights.device)].sum())

@@ -42,11 +42,16 @@ class Classifier(nn.Module):
         logits: Tensor = self.head(self.features(batch))
         return logits
 
-    def objective(self, batch: Batch) -> tuple[Loss, Tensor]:
-        """The loss of a labelled batch, and the logits it came from."""
+    def losses(self, batch: Batch) -> tuple[dict[str, Loss], Tensor]:
+        """The loss of a labelled batch by name, and the logits it came from: [D, C]."""
         assert batch.labels is not None
         logits = self(batch)
-        return self.head.loss(logits, batch.labels), logits
+        return {"label": self.head.loss(logits, batch.labels)}, logits
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """What the loss will be divided by, known before it is computed."""
+        assert batch.labels is not None
+        return {"label": self.head.count(batch.labels)}
 
     def freeze_encoder(self) -> None:
         """Train only what is new: the encoder, and a pooler that came with it, stay as they are, without dropout."""

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from doctune.config import Settings
 from doctune.encoders.load import load_encoder
@@ -172,6 +172,6 @@ def link_model(source: Path, target: Path) -> None:
                 shutil.copy2(file, temporary / file.name)
 
 
-def state_to_cpu(model: Classifier) -> dict[str, Tensor]:
+def state_to_cpu(model: nn.Module) -> dict[str, Tensor]:
     """A copy of the model's weights in host memory."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
 from doctune.encoders.base import EMBEDDINGS
 from doctune.errors import ConfigError
-from doctune.models.classifier import Classifier
 from doctune.settings import LayerwiseSettings
 
 # The original's code has the twelve layers of BERT-base written into it.
@@ -54,6 +53,24 @@ def layer_rate(layer: int, num_layers: int, top: int, base: float, settings: Lay
     return base
 
 
+class Layered(Protocol):
+    """A model whose parameters belong to layers of its encoder."""
+
+    encoder: Any
+
+    def layer_of(self, parameter_name: str) -> int:
+        """The layer of a parameter: -1 embeddings, 0 .. num_layers - 1, and `num_layers` for what is above."""
+        ...
+
+    def named_parameters(self) -> Iterable[tuple[str, nn.Parameter]]:
+        """As of `nn.Module`."""
+        ...
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """As of `nn.Module`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RateRow:
     """One line of the learning-rate table."""
@@ -64,7 +81,7 @@ class RateRow:
 
 
 def parameter_groups(
-    model: Classifier, base: float, weight_decay: float, settings: LayerwiseSettings
+    model: Layered, base: float, weight_decay: float, settings: LayerwiseSettings
 ) -> tuple[list[dict[str, Any]], list[RateRow]]:
     """Groups for an optimiser, each with `lr`, `base_lr` and `weight_decay`, and the table of rates from the top down.
 

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a line, appended as training goes."""
+"""metrics.jsonl: one JSON object a line, appended as training goes; and TensorBoard's files, where it is installed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from doctune.files import no_space_is_one_line, write_text
+from doctune.training.tensorboard import event_files
 
 
 class MetricsLog:
@@ -17,6 +18,7 @@ class MetricsLog:
         with no_space_is_one_line(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
+        self._events = event_files(path)
 
     def forget_after(self, step: int) -> None:
         """Drop the records of steps after `step`: the run goes on from there and writes them again."""
@@ -29,8 +31,13 @@ class MetricsLog:
             if record.get("step", step + 1) <= step:
                 kept.append(line + "\n")
         write_text(self.path, "".join(kept))
+        if self._events is not None:
+            self._events.forget_after(step)
 
     def write(self, **record: Any) -> None:
         """Append one record; `kind` says what it is: step, evaluation, test."""
-        with no_space_is_one_line(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        with no_space_is_one_line(self.path):
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            if self._events is not None:
+                self._events.add(record)

@@ -1,33 +1,42 @@
-"""The training loop. Functions; their collaborators are arguments."""
+"""The training loop of fine-tuning and of further pre-training. Functions; their collaborators are arguments."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from doctune import seeding
-from doctune.batches.collate import Collator
-from doctune.batches.plan import Places, epoch_plan
+from doctune.batches.feed import Feed
 from doctune.devices import Device
 from doctune.errors import TrainingError
-from doctune.models.classifier import Classifier
 from doctune.models.folder import state_to_cpu
 from doctune.progress import Progress
-from doctune.settings import TrainingSettings
-from doctune.store.splits import Dataset
-from doctune.tensors import Batch
+from doctune.tensors import Batch, Loss
+from doctune.training.budget import Budget
 from doctune.training.log import MetricsLog
 from doctune.training.optim import BertAdam
 from doctune.training.schedule import Factor
 from doctune.training.state import Checkpoints, EpochRecord, Evaluation, TrainingState
 
 STEPS_PER_RECORD = 20
+
+
+class Trainable(Protocol):
+    """What a model must have: losses as (sum, count), and their counts known beforehand. It is an `nn.Module`."""
+
+    def losses(self, batch: Any) -> tuple[dict[str, Loss], Tensor]:
+        """The losses by name, and logits [rows, ...] from which bad documents are told."""
+        ...
+
+    def counts(self, batch: Any) -> dict[str, float]:
+        """The count of each loss, before it is computed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,112 +52,118 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """The batches of every optimiser step of a run: `steps[i]` is the accumulation window of step i."""
-
-    steps: list[list[Places]]
-    evaluate_after: frozenset[int]
-    steps_per_epoch: float
-
-    def documents(self, first: int = 0, last: int | None = None) -> int:
-        """Documents in the steps from `first` to before `last`, repetitions counted."""
-        return sum(len(places) for window in self.steps[first:last] for places in window)
-
-
-def plan_run(dataset: Dataset, collator: Collator, settings: TrainingSettings, seed: int) -> Plan:
-    """Plan all epochs before the first step: the schedule needs their number, and a resumed run the same batches."""
-    lengths = collator.lengths(dataset)
-    steps: list[list[Places]] = []
-    ends: list[int] = []
-    for epoch in range(math.ceil(settings.epochs)):
-        batches = epoch_plan(lengths, seed, epoch, settings.batch_size, settings.tokens_per_batch)
-        window = settings.accumulation
-        epoch_steps = [batches[i : i + window] for i in range(0, len(batches), window)]
-        share = min(settings.epochs - epoch, 1.0)
-        epoch_steps = epoch_steps[: max(round(share * len(epoch_steps)), 1)]
-        parts = max(round(settings.evaluations_per_epoch * share), 1)
-        ends += [len(steps) + math.ceil(len(epoch_steps) * (part + 1) / parts) for part in range(parts)]
-        steps += epoch_steps
-    return Plan(steps, frozenset(ends), len(steps) / settings.epochs)
-
-
-@dataclass(frozen=True, slots=True)
 class Run:
-    """The collaborators of one run: what `train` and its helpers share."""
+    """The collaborators of one run: what `train` and its helpers share.
 
-    model: Classifier
-    dataset: Dataset
-    collator: Collator
-    plan: Plan
+    `budget` says when it is over, `evaluate_after` at which of its positions the model is validated. The progress bar
+    counts `bar` of these units of the state. `factor` is over the budget's positions.
+    """
+
+    model: Any
+    feed: Feed
+    budget: Budget
+    evaluate_after: Sequence[int]
+    bar: tuple[Literal["examples", "step", "tokens", "seconds"], int]
     optimizer: torch.optim.Optimizer
     factor: Factor
-    settings: TrainingSettings
     max_grad_norm: float
     device: Device
     seed: int
+    patience: int | None = None
 
 
 def train(
-    run: Run, evaluate: Callable[[], Evaluation] | None, log: MetricsLog, checkpoints: Checkpoints | None = None
+    run: Run,
+    evaluate: Callable[[], Evaluation] | None,
+    log: MetricsLog,
+    checkpoints: Checkpoints | None = None,
+    evaluated: Callable[[TrainingState], None] | None = None,
 ) -> Outcome:
-    """Train over the plan, validate where it says, and leave the best weights in the model.
+    """Train until the budget is spent, validate where the run says, and leave the best weights in the model.
 
     The random numbers of a step depend on (seed, step) alone, so a run that goes on from its checkpoint ends with the
-    same weights. Without `evaluate` the last weights are the best. Raises `TrainingError` before the step whose loss or
-    gradient is not finite, and names the documents in it.
+    same weights. Without `evaluate` the last weights are the best. `evaluated` is called after each validation. Raises
+    `TrainingError` before the step whose loss or gradient is not finite, and names the documents in it.
     """
-    model, plan, settings = run.model, run.plan, run.settings
+    model, budget = run.model, run.budget
     state, best_weights = TrainingState(), None
     if checkpoints is not None:
         state, best_weights = checkpoints.restore(model, run.optimizer)
+        run.feed.seek(state.feed)
     log.forget_after(state.step)
     stopped = False
     model.train()
-    with Progress(plan.documents(), "train", "examples", done=plan.documents(last=state.step)) as progress:
-        while state.step < len(plan.steps) and not stopped:
-            started = time.perf_counter()
-            total, count, norm, rate = _step(run, state.step)
-            documents = plan.documents(state.step, state.step + 1)
-            state.seconds += time.perf_counter() - started
-            state.step += 1
-            state.examples += documents
-            state.loss_sum, state.loss_count = state.loss_sum + total, state.loss_count + count
-            progress.advance(documents, f"loss {state.loss_sum / state.loss_count:.3f}")
+    unit, total = run.bar
+    with Progress(total, "train", "steps" if unit == "step" else unit, done=int(getattr(state, unit))) as progress:
+        while budget.position(state) < budget.end and not stopped:
+            before, counted = budget.position(state), int(getattr(state, unit))
+            norm, rate, losses = _timed_step(run, state)
+            progress.advance(int(getattr(state, unit)) - counted, _note(state, unit))
             if (state.step - 1) % STEPS_PER_RECORD == 0:
-                epoch = round(state.step / plan.steps_per_epoch, 4)
-                log.write(kind="step", step=state.step, epoch=epoch, loss=total / count, learning_rate=rate,
-                          gradient_norm=norm)  # fmt: skip
-            if state.step in plan.evaluate_after:
+                epoch = round(state.step / run.feed.steps_per_epoch, 4)
+                log.write(kind="step", step=state.step, epoch=epoch, tokens=state.tokens, loss=sum(losses.values()),
+                          **(losses if len(losses) > 1 else {}), learning_rate=rate, gradient_norm=norm)  # fmt: skip
+            if any(before < place <= budget.position(state) for place in run.evaluate_after):
                 if _evaluated_best(run, state, rate, evaluate, log):
                     # The last weights need no copy: they are in the model.
-                    best_weights = state_to_cpu(model) if state.step < len(plan.steps) else None
-                stopped = settings.patience is not None and state.without_gain >= settings.patience
+                    best_weights = state_to_cpu(model) if budget.position(state) < budget.end else None
+                stopped = run.patience is not None and state.without_gain >= run.patience
+                if evaluated is not None:
+                    evaluated(state)
             if checkpoints is not None:
                 checkpoints.save_if_due(state, model, run.optimizer, best_weights)
     if best_weights is not None:
         model.load_state_dict(best_weights)
-    lengths = run.collator.lengths(run.dataset)
-    tokens = int(sum(lengths[places].sum() for window in plan.steps[: state.step] for places in window))
-    return Outcome(state.records, state.best, state.step, state.examples, tokens, state.seconds)
+    return Outcome(state.records, state.best, state.step, state.examples, state.tokens, state.seconds)
 
 
-def _step(run: Run, step: int) -> tuple[float, float, float, float]:
-    """One optimiser step: summed loss, what it is divided by, gradient norm before clipping, highest learning rate."""
-    torch.manual_seed(seeding.derive(run.seed, "step", step))
-    window = run.plan.steps[step]
-    total, count = _accumulate(run, window, step)
-    for parameter in _trained(run.optimizer):
-        if parameter.grad is not None:
-            parameter.grad.div_(count)
+def _timed_step(run: Run, state: TrainingState) -> tuple[float, float, dict[str, float]]:
+    """One optimiser step, counted in `state`: gradient norm before clipping, highest learning rate, mean losses."""
+    started = time.perf_counter()
+    torch.manual_seed(seeding.derive(run.seed, "step", state.step))
+    position = run.budget.position(state)
+    window = run.feed.window(state.step, position / run.budget.end)
+    sums, counts = _accumulate(run, window, state.step)
     norm = _clip(run.optimizer, run.max_grad_norm)
     if not math.isfinite(norm):
-        raise _not_finite("gradient", step, run.dataset, [int(place) for places in window for place in places])
-    factor = run.factor(step)
+        raise _not_finite("gradient", state.step, run, [int(row) for batch in window for row in batch.rows])
+    factor = run.factor(position)
     for group in run.optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
-    return total, count, norm, max(group["lr"] for group in run.optimizer.param_groups)
+    for name, total in sums.items():
+        state.add_loss(name, total, counts[name])
+    state.step += 1
+    state.examples += sum(batch.num_documents for batch in window)
+    state.tokens += sum(batch.num_tokens for batch in window)
+    state.feed = run.feed.position()
+    state.seconds += time.perf_counter() - started
+    rate = max(group["lr"] for group in run.optimizer.param_groups)
+    return norm, rate, {name: total / counts[name] for name, total in sums.items() if counts[name] > 0}
+
+
+def _accumulate(run: Run, window: Sequence[Batch], step: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Forward and backward of the batches of one step; each loss's sum, and its count over the whole window."""
+    counts: dict[str, float] = {}
+    for batch in window:
+        for name, count in run.model.counts(batch).items():
+            counts[name] = counts.get(name, 0.0) + count
+    if not any(count > 0 for count in counts.values()):
+        raise TrainingError(f"step {step + 1}: every document has class weight 0; mend training.class_weights")
+    sums = dict.fromkeys(counts, 0.0)
+    for batch in window:
+        moved = batch.to(run.device.torch)
+        with run.device.autocast():
+            losses, logits = run.model.losses(moved)
+        for name, loss in losses.items():
+            value = loss.sum.item()
+            if not math.isfinite(value):
+                raise _not_finite("loss", step, run, _culprits(moved, logits))
+            sums[name] += value
+        parts = [loss.sum / counts[name] for name, loss in losses.items() if counts[name] > 0]
+        torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
+    return sums, counts
 
 
 def _evaluated_best(
@@ -156,18 +171,19 @@ def _evaluated_best(
 ) -> bool:
     """Validate and record it; whether these weights are the best so far."""
     evaluation = evaluate() if evaluate else None
+    means = state.mean_losses()
     record = EpochRecord(
-        epoch=round(state.step / run.plan.steps_per_epoch, 4),
+        epoch=round(state.step / run.feed.steps_per_epoch, 4),
         step=state.step,
-        train_loss=state.loss_sum / state.loss_count,
+        train_loss=sum(means.values()),
         learning_rate=rate,
         examples_per_second=state.examples / state.seconds,
         evaluation=evaluation,
     )
     state.records.append(record)
-    state.loss_sum = state.loss_count = 0.0
-    log.write(kind="evaluation", step=record.step, epoch=record.epoch, train_loss=record.train_loss,
-              **(evaluation.record if evaluation else {}))  # fmt: skip
+    state.losses = {}
+    log.write(kind="evaluation", step=record.step, epoch=record.epoch, tokens=state.tokens,
+              train_loss=record.train_loss, **(evaluation.record if evaluation else {}))  # fmt: skip
     previous = state.records[state.best].evaluation
     first = len(state.records) == 1
     if first or evaluation is None or previous is None or evaluation.score > previous.score:
@@ -177,21 +193,13 @@ def _evaluated_best(
     return False
 
 
-def _accumulate(run: Run, window: list[Places], step: int) -> tuple[float, float]:
-    """Forward and backward of the batches of one step; the summed loss and what to divide it and the gradients by."""
-    total = count = 0.0
-    for places in window:
-        batch = run.collator(run.dataset, places).to(run.device.torch)
-        with run.device.autocast():
-            loss, logits = run.model.objective(batch)
-        value = loss.sum.item()
-        if not math.isfinite(value):
-            raise _not_finite("loss", step, run.dataset, _culprits(batch, logits))
-        loss.sum.backward()  # type: ignore[no-untyped-call]
-        total, count = total + value, count + loss.count.item()
-    if count <= 0:
-        raise TrainingError(f"step {step + 1}: every document has class weight 0; mend training.class_weights")
-    return total, count
+def _note(state: TrainingState, unit: str) -> str:
+    """The losses, and the speed in tokens where the bar does not show it."""
+    means = state.mean_losses()
+    names = means if len(means) > 1 else dict.fromkeys(["loss"], sum(means.values()))
+    text = ", ".join(f"{name} {value:.3f}" for name, value in names.items())
+    text += "" if "loss" in names else " loss"
+    return text if unit in ("examples", "tokens") else f"{text}, {state.tokens / state.seconds:,.0f} tokens/s"
 
 
 def _trained(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
@@ -199,22 +207,23 @@ def _trained(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
 
 
 def _clip(optimizer: torch.optim.Optimizer, max_norm: float) -> float:
-    """The global gradient norm before clipping. BERTAdam clips each tensor by itself, so it is only measured there."""
-    limit = max_norm if max_norm > 0 and not isinstance(optimizer, BertAdam) else math.inf
+    """The global gradient norm before clipping. BERTAdam may clip each tensor itself; then it is only measured here."""
+    per_tensor = isinstance(optimizer, BertAdam) and optimizer.max_grad_norm > 0
+    limit = max_norm if max_norm > 0 and not per_tensor else math.inf
     return float(torch.nn.utils.clip_grad_norm_(list(_trained(optimizer)), limit))
 
 
 def _culprits(batch: Batch, logits: Tensor) -> list[int]:
     """The documents whose logits are not finite; all of the batch if none stands out."""
     bad = ~torch.isfinite(logits.float()).all(dim=-1)
-    rows = batch.rows[bad.nonzero().flatten()] if bool(bad.any()) else batch.rows
+    stands_out = bool(bad.any()) and len(bad) == len(batch.rows)
+    rows = batch.rows[bad.nonzero().flatten()] if stands_out else batch.rows
     return [int(row) for row in rows]
 
 
-def _not_finite(what: str, step: int, dataset: Dataset, places: list[int]) -> TrainingError:
-    named = ", ".join(dataset.ids(np.array(places[:8])))
-    more = f" and {len(places) - 8} more" if len(places) > 8 else ""
+def _not_finite(what: str, step: int, run: Run, rows: list[int]) -> TrainingError:
+    more = f" and {len(rows) - 8} more" if len(rows) > 8 else ""
     return TrainingError(
-        f"training: the {what} is not a finite number in step {step + 1}; stopped before it. Documents: {named}{more}. "
-        f"Try a lower --learning-rate, or --precision fp32"
+        f"training: the {what} is not a finite number in step {step + 1}; stopped before it. "
+        f"Documents: {', '.join(run.feed.names(rows[:8]))}{more}. Try a lower --learning-rate, or --precision fp32"
     )

@@ -65,8 +65,14 @@ class BertAdam(torch.optim.Optimizer):
         return clipped
 
 
-def make_optimizer(groups: list[dict[str, Any]], settings: OptimizerSettings, factor: Factor) -> torch.optim.Optimizer:
-    """The optimiser that the settings name, on the groups of `parameter_groups`."""
+def make_optimizer(
+    groups: list[dict[str, Any]], settings: OptimizerSettings, factor: Factor, clips_per_tensor: bool = True
+) -> torch.optim.Optimizer:
+    """The optimiser that the settings name, on the groups of `parameter_groups`.
+
+    The original's fine-tuning clips each tensor by itself; its further pre-training clips by the global norm.
+    """
     if settings.optimizer == "bert-adam":
-        return BertAdam(groups, factor, settings.betas, settings.epsilon, settings.max_grad_norm)
+        clip = settings.max_grad_norm if clips_per_tensor else 0.0
+        return BertAdam(groups, factor, settings.betas, settings.epsilon, clip)
     return torch.optim.AdamW(groups, betas=settings.betas, eps=settings.epsilon, fused=True)

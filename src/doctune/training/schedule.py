@@ -16,6 +16,7 @@ def make_schedule(settings: ScheduleSettings, total_steps: int) -> Factor:
     schedules: dict[str, Factor] = {
         "slanted-triangular": lambda step: _rise(step, warmup, total, _line),
         "constant": lambda step: _rise(step, warmup, total, lambda _: 1.0),
+        "trapezoid": lambda step: _trapezoid(step, warmup, total, getattr(settings, "decay", 0.2)),
         "cosine": lambda step: _rise(step, warmup, total, lambda x: 0.5 * (1.0 + math.cos(math.pi * x))),
         "warmup-linear": lambda step: original(step, warmup, total, _line),
         "warmup-constant": lambda step: original(step, warmup, total, lambda _: 1.0),
@@ -34,6 +35,12 @@ def _rise(step: int, warmup: float, total: int, fall: Callable[[float], float]) 
     if step < rising:
         return (step + 1) / rising
     return max(fall((step - rising) / max(total - rising, 1)), 0.0)
+
+
+def _trapezoid(step: int, warmup: float, total: int, decay: float) -> float:
+    """Rise to 1, stay there, and fall to 0 over the last `decay` of the steps."""
+    falling = max(round(decay * total), 1)
+    return min(_rise(step, warmup, total, lambda _: 1.0), max((total - step) / falling, 0.0))
 
 
 def original(step: int, warmup: float, total: int, fall: Callable[[float], float]) -> float:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
 from doctune.errors import CheckpointError
-from doctune.files import atomic_folder, write_json
+from doctune.files import atomic_folder, recover_folder, write_json
 
 Weights = dict[str, Tensor]
 
@@ -41,16 +41,29 @@ class EpochRecord:
 
 @dataclass(slots=True)
 class TrainingState:
-    """How far a run is: `step` optimiser steps are done. Losses are summed since the last evaluation."""
+    """How far a run is: `step` optimiser steps are done, and where its feed of batches stands.
+
+    `losses`: sum and count of each loss since the last evaluation.
+    """
 
     step: int = 0
     examples: int = 0
+    tokens: int = 0
     seconds: float = 0.0
-    loss_sum: float = 0.0
-    loss_count: float = 0.0
+    feed: dict[str, int] = field(default_factory=dict)
+    losses: dict[str, list[float]] = field(default_factory=dict)
     best: int = 0
     without_gain: int = 0
     records: list[EpochRecord] = field(default_factory=list)
+
+    def add_loss(self, name: str, total: float, count: float) -> None:
+        """Count a loss in."""
+        sums = self.losses.setdefault(name, [0.0, 0.0])
+        sums[0], sums[1] = sums[0] + total, sums[1] + count
+
+    def mean_losses(self) -> dict[str, float]:
+        """The mean of each loss since the last evaluation; none where nothing was counted."""
+        return {name: total / count for name, (total, count) in self.losses.items() if count > 0}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> TrainingState:
@@ -81,7 +94,7 @@ class Checkpoints:
         if time.monotonic() - self.saved < 60 * self.minutes:
             return
         with atomic_folder(self.folder) as temporary:
-            save_file(_contiguous(model.state_dict()), temporary / "model.safetensors")
+            save_model(model, str(temporary / "model.safetensors"))  # weights that are shared are written once
             save_file(_optimizer_tensors(optimizer), temporary / "optimizer.safetensors")
             if best is not None:
                 save_file(best, temporary / "best.safetensors")
@@ -93,6 +106,7 @@ class Checkpoints:
 
         Raises `CheckpointError` if it belongs to another run.
         """
+        recover_folder(self.folder)
         path = self.folder / "state.json"
         if not path.is_file():
             return TrainingState(), None
@@ -101,7 +115,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"{self.folder}: this checkpoint is of other data or another recipe; give a new --output"
             )
-        model.load_state_dict(load_file(self.folder / "model.safetensors"))
+        load_model(model, self.folder / "model.safetensors")
         _restore_optimizer(optimizer, load_file(self.folder / "optimizer.safetensors"))
         best = self.folder / "best.safetensors"
         return TrainingState.from_json(content["state"]), load_file(best) if best.is_file() else None
