@@ -160,6 +160,19 @@ def test_a_dry_run_writes_nothing_and_prints_the_settings(
     assert "# validation: about 3 documents held out of train\n# about 6 steps for each of 3 seeds\n" in printed
 
 
+def test_a_dry_run_counts_the_labels_that_are_used(
+    tiny_csv: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("finetune", "--train", tiny_csv(rows=60), "--encoder", "any", "--output", "run", "--dry-run")
+    assert run(*flags, "--train-examples", 20, "--batch-size", 9, "--epochs", 1) == 0
+    printed = capsys.readouterr().out
+    assert "train_examples = 20\n" in printed
+    assert "# labels: 20 of 60 training documents, stratified; each seed draws its own\n" in printed
+    assert "# validation: about 2 documents held out of these\n# about 2 steps for each of 1 seed\n" in printed
+    assert run(*flags, "--train-examples", 1) == 2
+    assert "1, but train has 2 classes" in capsys.readouterr().err
+
+
 def test_a_printed_dry_run_is_a_config_file(
     tiny_csv: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

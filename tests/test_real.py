@@ -17,7 +17,7 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture(scope="module")
 def minilm() -> Path:
-    from doctune.encoders.load import resolve_encoder
+    from doctune.encoders.resolve import resolve_encoder
 
     try:
         return resolve_encoder("minilm")

@@ -103,6 +103,7 @@ def test_contradictions() -> None:
         ("truncation", "head_tokens", (-1,)),
         ("layerwise", "layer_decay", (0, 1.1)),
         ("data", "validation_fraction", (0, 1)),
+        ("data", "train_examples", (0, -5, 0.0, 1.0, 2.5, "0", "many", "nan", True, [])),
         ("features", "layers", ("some", [1.5])),
     ],
 )
@@ -111,6 +112,12 @@ def test_values_out_of_range(section: str, name: str, values: tuple[Any, ...]) -
         tree = {**LEAST, section: {**LEAST.get(section, {}), name: value}}
         with pytest.raises(ConfigError, match=rf"^{section}\.{name}"):
             FinetuneSettings.build(tree)
+
+
+@pytest.mark.parametrize(("given", "found"), [("100", 100), (100, 100), ("0.25", 0.25), (0.25, 0.25), (None, None)])
+def test_few_examples_are_a_number_or_a_share(given: Any, found: Any) -> None:
+    value = DataSettings.build({"train": "a.csv", "train_examples": given}).train_examples
+    assert (value, type(value)) == (found, type(found))
 
 
 def test_numbers_must_be_finite() -> None:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from doctune.commands.compare import compare
     from doctune.commands.evaluate import evaluate
     from doctune.commands.finetune import finetune
     from doctune.commands.predict import Predictor, load, predict
     from doctune.errors import CheckpointError, ConfigError, DataError, DoctuneError, TrainingError, UserError
 
 _HOMES = {
+    "compare": "doctune.commands.compare",
     "finetune": "doctune.commands.finetune",
     "evaluate": "doctune.commands.evaluate",
     "predict": "doctune.commands.predict",
@@ -29,7 +31,7 @@ _HOMES = {
 
 __all__ = [
     "CheckpointError", "ConfigError", "DataError", "DoctuneError", "Predictor", "TrainingError", "UserError",
-    "__version__", "evaluate", "finetune", "load", "predict",
+    "__version__", "compare", "evaluate", "finetune", "load", "predict",
 ]  # fmt: skip
 
 

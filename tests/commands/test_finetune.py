@@ -12,7 +12,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import doctune
-from doctune.errors import ConfigError, TrainingError, UserError
+from doctune.errors import ConfigError, DataError, TrainingError, UserError
+from doctune.evaluation.report import summary_table
 
 Cli = Callable[..., Any]
 MakeCsv = Callable[..., Path]
@@ -160,6 +161,37 @@ def test_given_validation_documents(tune: Callable[..., Any], tiny_csv: MakeCsv)
     report = tune(validation=str(tiny_csv("validation.csv", rows=10)))
     assert (report["data"]["train"], report["data"]["validation"]) == (60, 10)
     assert report["data"]["validation_from"] == "given"
+
+
+def test_few_labels(tune: Callable[..., Any], tmp_path: Path, tiny_csv: MakeCsv) -> None:
+    report = tune("few", train_examples=20, seeds=2, epochs=1)
+    reports = [read(tmp_path / "few" / f"seed-{seed}" / "report.json") for seed in (42, 43)]
+    for one in (report, *reports):
+        assert (one["data"]["train"], one["data"]["validation"], one["data"]["test"]) == (18, 2, 20)
+        assert one["data"]["train_examples"] == {"count": 20, "of": 60}
+        assert one["data"]["train_per_class"] == {"neg": 9, "pos": 9}
+        assert one["data"]["validation_from"] == "held out, 10 % of the 20 chosen documents, stratified"
+    assert "20 of 60 training documents" in (tmp_path / "few" / "report.html").read_text()
+    assert "20 of 60 training documents" in summary_table(report)
+    # Its seed draws the same documents for a run alone, and other seeds draw others.
+    tune("alone", train_examples=20, seed=43, epochs=1)
+    assert same_weights(tmp_path / "few" / "seed-43", tmp_path / "alone")
+    given = tune("given", train_examples=20, epochs=1, validation=str(tiny_csv("validation.csv", rows=10)))
+    assert (given["data"]["train"], given["data"]["validation"]) == (20, 10)
+    assert given["data"]["train_examples"] == {"count": 20, "of": 60}
+
+
+def test_every_seed_draws_labels_of_its_own(tune: Callable[..., Any], tmp_path: Path) -> None:
+    tune(train_examples=20, seeds=2, epochs=1, test=None)
+    held = [{row["id"] for row in lines(tmp_path / "run" / f"seed-{seed}" / "predictions.jsonl")} for seed in (42, 43)]
+    assert held[0] != held[1]
+
+
+@pytest.mark.parametrize(("wanted", "message"), [(1, "1, but train has 2 classes"), (61, "61, but train has 60 doc")])
+def test_impossible_numbers_of_labels(tune: Callable[..., Any], tmp_path: Path, wanted: int, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        tune(train_examples=wanted)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_cache_is_used_by_later_runs(tune: Callable[..., Any], tmp_path: Path) -> None:

@@ -7,7 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from doctune.evaluation.compare import is_collapsed, paired_bootstrap, seed_interval, student_t_quantile
+from doctune.evaluation.compare import (
+    is_collapsed,
+    paired_bootstrap,
+    paired_bootstrap_over_seeds,
+    seed_interval,
+    student_t_quantile,
+)
 from doctune.evaluation.metrics import Metrics, compute
 
 
@@ -153,3 +159,86 @@ def test_bootstrap_needs_the_same_documents() -> None:
     for a, b in ((np.ones(3), np.ones(4)), (np.ones(0), np.ones(0)), (np.ones((2, 2)), np.ones((2, 2)))):
         with pytest.raises(ValueError, match="same documents"):
             paired_bootstrap(a, b)
+
+
+def test_one_seed_is_the_bootstrap_of_documents() -> None:
+    rng = np.random.default_rng(5)
+    a, b = rng.random(400) < 0.8, rng.random(400) < 0.86
+    alone, seeds = paired_bootstrap(a, b), paired_bootstrap_over_seeds([a], [b])
+    assert seeds.difference == alone.difference
+    assert (seeds.low, seeds.high) == pytest.approx((alone.low, alone.high), abs=0.3)
+
+
+def test_with_endless_documents_the_interval_is_students() -> None:
+    """Documents of which all went the same way give no spread of their own: what is left is that of the seeds."""
+    size = 100_000
+    errors_a, errors_b = [0.20, 0.23, 0.19, 0.24, 0.22, 0.21], [0.18, 0.20, 0.18, 0.21, 0.19, 0.20]
+
+    def right(error: float) -> np.ndarray:
+        return np.arange(size) >= round(error * size)
+
+    result = paired_bootstrap_over_seeds(list(map(right, errors_a)), list(map(right, errors_b)))
+    student = seed_interval([100 * (one - other) for one, other in zip(errors_a, errors_b, strict=True)])
+    assert result.difference == pytest.approx(student.mean)
+    assert (result.low, result.high) == pytest.approx((student.low, student.high), abs=0.35)
+
+
+def test_equal_seeds_leave_the_spread_of_documents() -> None:
+    rng = np.random.default_rng(8)
+    a, b = rng.random(300) < 0.8, rng.random(300) < 0.9
+    once, thrice = paired_bootstrap_over_seeds([a], [b]), paired_bootstrap_over_seeds([a] * 3, [b] * 3)
+    assert thrice.difference == pytest.approx(once.difference)
+    assert (thrice.low, thrice.high) == pytest.approx((once.low, once.high), abs=0.8)
+
+
+def test_documents_shared_by_all_seeds_do_not_average_out() -> None:
+    rng = np.random.default_rng(9)
+    a, b = rng.random(200) < 0.8, rng.random(200) < 0.85
+    same = paired_bootstrap_over_seeds([a] * 8, [b] * 8)
+    own = paired_bootstrap_over_seeds([a] * 8, [b] * 8, same_documents=False)
+    assert own.difference == pytest.approx(same.difference)
+    assert (same.high - same.low) / (own.high - own.low) == pytest.approx(math.sqrt(8), rel=0.15)
+
+
+def test_luck_that_both_had_cancels_out() -> None:
+    rng = np.random.default_rng(10)
+    base = [rng.random(2000) < rate for rate in (0.7, 0.8, 0.9, 0.75)]  # seeds far apart
+    better = [one | (rng.random(2000) < 0.1) for one in base]
+    paired = paired_bootstrap_over_seeds(base, better)
+    assert 0 < paired.low < paired.difference < paired.high
+    crossed = paired_bootstrap_over_seeds(base, better[1:] + better[:1])
+    assert crossed.high - crossed.low > 3 * (paired.high - paired.low)
+
+
+def test_swapping_flips_the_sign_and_equal_recipes_differ_by_nothing() -> None:
+    rng = np.random.default_rng(11)
+    a, b = ([rng.random(300) < rate for rate in rates] for rates in ((0.8, 0.82, 0.79), (0.85, 0.86, 0.83)))
+    there, back = paired_bootstrap_over_seeds(a, b), paired_bootstrap_over_seeds(b, a)
+    assert back.difference == -there.difference
+    assert (back.low, back.high) == pytest.approx((-there.high, -there.low), abs=0.8)
+    assert paired_bootstrap_over_seeds(a, a) == (0.0, 0.0, 0.0)
+
+
+def test_the_interval_over_few_seeds_covers_the_truth() -> None:
+    rng = np.random.default_rng(12)
+    documents, hits, trials, truth = 4000, 0, 200, 3.0
+    for _ in range(trials):
+        rates = 0.2 + rng.normal(truth / 100, 0.02, 3)  # the seeds of A; B errs on a fifth
+        a = [rng.random(documents) >= rate for rate in rates]
+        b = [rng.random(documents) >= 0.2 for _ in rates]
+        _, low, high = paired_bootstrap_over_seeds(a, b, resamples=500)
+        hits += low <= truth <= high
+    assert hits / trials > 0.9
+
+
+def test_seeds_need_the_same_documents() -> None:
+    four, three = np.ones(4), np.ones(3)
+    for a, b, message in (
+        ([], [], "same seeds"),
+        ([four], [four, four], "same seeds"),
+        ([four], [three], "same documents"),
+        ([four, three], [four, three], "not tested on the same documents"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            paired_bootstrap_over_seeds(a, b)
+    assert paired_bootstrap_over_seeds([four, three], [four, three], same_documents=False).difference == 0.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from doctune.commands.finetune import finetune
 from doctune.config import read_toml
-from doctune.encoders.scratch import new_bert
+from doctune.encoders.scratch import bert_config, new_bert
 from doctune.errors import ConfigError
 from doctune.evaluation.report import summary_table
 from doctune.progress import duration
@@ -55,7 +55,7 @@ def demo(encoder: str, output: str, smoke: bool, command: str) -> None:
 def _make_tiny(folder: Path) -> Path:
     train = sources(DataSettings(dataset=EMBEDDED_DATASET))["train"]
     tokenizer = train_vocabulary((example.text for example in train.read()), TINY_VOCABULARY, folder)
-    new_bert(folder, tokenizer.size, TINY_LAYERS, TINY_HIDDEN, TINY_SEED)
+    new_bert(folder, bert_config(tokenizer.size, TINY_LAYERS, TINY_HIDDEN), TINY_SEED)
     print(
         f"encoder: a BERT of {TINY_LAYERS} layers from scratch, {tokenizer.size:,} word pieces from the training texts"
     )

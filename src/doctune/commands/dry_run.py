@@ -9,7 +9,7 @@ from doctune.config import to_toml
 from doctune.errors import DataError
 from doctune.readers import sources
 from doctune.settings import FinetuneSettings
-from doctune.store.splits import order_classes
+from doctune.store.splits import number_of_examples, order_classes
 
 
 def describe(settings: FinetuneSettings) -> str:
@@ -37,11 +37,18 @@ def describe(settings: FinetuneSettings) -> str:
             raise DataError(
                 f"{split}: class {unknown[0]!r} does not occur in training; training has {', '.join(names)}"
             )
-    documents = train.total()
+    documents, of_what = train.total(), "train"
+    wanted = settings.data.train_examples
+    if wanted is not None:
+        documents = number_of_examples(wanted, documents, len(+train))
+        lines.append(
+            f"# labels: {documents:,} of {train.total():,} training documents, stratified; each seed draws its own"
+        )
+        of_what = "these"
     if "validation" not in counts:
         held = round(documents * settings.data.validation_fraction)
         documents -= held
-        lines.append(f"# validation: about {held:,} documents held out of train")
+        lines.append(f"# validation: about {held:,} documents held out of {of_what}")
     training = settings.training
     if training.tokens_per_batch is None:
         steps = math.ceil(documents / training.batch_size / training.accumulation * training.epochs)

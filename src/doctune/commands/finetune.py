@@ -17,10 +17,11 @@ import torch
 import doctune
 from doctune.commands import reporting
 from doctune.commands.fit import fit
-from doctune.commands.prepare import check_fit, make_collator, prepare
+from doctune.commands.prepare import check_fit, make_collator, read, split
 from doctune.config import Tree, merge, read_toml, write_toml
 from doctune.devices import Device, choose_device
-from doctune.encoders.load import read_shape, resolve_encoder
+from doctune.encoders.load import read_shape
+from doctune.encoders.resolve import resolve_encoder
 from doctune.errors import ConfigError, UserError
 from doctune.evaluation.report import write_report
 from doctune.evaluation.schema import Report
@@ -67,12 +68,14 @@ def run(settings: FinetuneSettings, command: str, resume: bool = False) -> Repor
         # Before the documents are tokenised: a run that is killed then must be known as one, too.
         write_toml(output / "config.toml", settings)
         write_json(output / "environment.json", environment(device, command))
-        prepared = prepare(settings, found, tokenizer, output / "shards")
+        documents = read(settings.data, found, tokenizer, output / "shards")
         first, count = settings.training.seed, settings.training.seeds
         seeds = range(first, first + count)
         folders = [output if count == 1 else output / f"seed-{seed}" for seed in seeds]
+        # Every seed's data before any training: what is wrong with one of them must not cost the hours of the others.
+        data = [split(settings, documents, seed) for seed in seeds]
         reports: list[Report] = []
-        for seed, folder in zip(seeds, folders, strict=True):
+        for seed, folder, prepared in zip(seeds, folders, data, strict=True):
             finished = _finished(folder)
             if finished is None:
                 if count > 1:
@@ -143,7 +146,7 @@ def check_output(output: Path, resume: bool = False) -> None:
 
 
 # What may differ between a run and its continuation.
-FREE_TO_CHANGE = {"output": True, "training": {"seeds", "checkpoint_minutes", "device"}}
+FREE_TO_CHANGE = {"output": True, "data": {"cache"}, "training": {"seeds", "checkpoint_minutes", "device"}}
 
 
 def check_same(settings: FinetuneSettings, path: Path) -> None:

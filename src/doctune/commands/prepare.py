@@ -14,14 +14,20 @@ from doctune.examples import Example
 from doctune.readers import Source
 from doctune.settings import DataSettings, FinetuneSettings, TruncationSettings
 from doctune.store.build import Built, build_shard, cached_shard
-from doctune.store.splits import Dataset, hold_out, label_names, make_dataset
+from doctune.store.splits import Dataset, choose_examples, hold_out, label_names, make_dataset
 from doctune.text.tokenizer import TextTokenizer
 from doctune.text.truncation import make_truncation
+
+GIVEN = "given"
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The data of a run. `left_out_empty` counts documents without text, by split."""
+    """The data of one seed.
+
+    `left_out_empty` counts documents without text, by split. `chosen_from` is the number of the training documents of
+    which the few were chosen that `--train-examples` asks for, or None where all are used.
+    """
 
     train: Dataset
     validation: Dataset
@@ -29,6 +35,7 @@ class Prepared:
     left_out_empty: dict[str, int]
     validation_from: str
     title: str
+    chosen_from: int | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -41,25 +48,50 @@ class Prepared:
         return parts if self.test is None else {**parts, "test": self.test}
 
 
-def prepare(settings: FinetuneSettings, found: dict[str, Source], tokenizer: TextTokenizer, folder: Path) -> Prepared:
-    """Read, tokenise and split the sources that were `found` into shards below `folder`.
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """What was read, by split, tokenised; `left_out_empty` counts documents without text."""
+
+    sets: dict[str, Dataset]
+    left_out_empty: dict[str, int]
+
+
+def read(data: DataSettings, found: dict[str, Source], tokenizer: TextTokenizer, folder: Path) -> Documents:
+    """Read and tokenise the sources that were `found` into shards below `folder`.
 
     Raises `DataError` for anything wrong with a file or its labels.
     """
-    data = settings.data
     built = {split: _build(source, tokenizer, data, folder, split) for split, source in found.items()}
     names = label_names(built["train"].shard, found["train"].labels)
     sets = {split: make_dataset(split, b.shard, names) for split, b in built.items()}
-    if "validation" in sets:
-        train, validation, how = sets["train"], sets["validation"], "given"
-    else:
-        train, validation = hold_out(sets["train"], data.validation_fraction, settings.training.seed)
-        together = ", groups kept together" if sets["train"].shard.has("group") else ""
-        how = f"held out, {100 * data.validation_fraction:g} % of train, stratified{together}"
     empty = {split: b.left_out_empty for split, b in built.items() if b.left_out_empty}
     for split, count in empty.items():
         print(f"{split}: left out {count:,} empty document{'s' if count > 1 else ''}", file=sys.stderr)
-    return Prepared(train, validation, sets.get("test"), empty, how, _title(data))
+    return Documents(sets, empty)
+
+
+def split(settings: FinetuneSettings, documents: Documents, seed: int) -> Prepared:
+    """The data of the run with `seed`.
+
+    Without validation documents a part of train is held out: of all of it the same part for every seed, so that their
+    figures compare; of the few that `train_examples` asks for, which each seed draws anew, a part of those few,
+    because a user who has no more labels could hold out no others.
+    """
+    data, whole = settings.data, documents.sets["train"]
+    train, of_what = whole, "train"
+    if data.train_examples is not None:
+        train = choose_examples(whole, data.train_examples, seed)
+        of_what = f"the {len(train):,} chosen documents"
+    if "validation" in documents.sets:
+        validation, how = documents.sets["validation"], GIVEN
+    else:
+        own = settings.training.seed if train is whole else seed
+        train, validation = hold_out(train, data.validation_fraction, own)
+        together = ", groups kept together" if train.shard.has("group") else ""
+        how = f"held out, {100 * data.validation_fraction:g} % of {of_what}, stratified{together}"
+    chosen_from = None if data.train_examples is None else len(whole)
+    test = documents.sets.get("test")
+    return Prepared(train, validation, test, documents.left_out_empty, how, _title(data), chosen_from)
 
 
 def _build(source: Source, tokenizer: TextTokenizer, data: DataSettings, folder: Path, split: str) -> Built:

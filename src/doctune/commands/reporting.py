@@ -12,10 +12,10 @@ import numpy as np
 import doctune
 from doctune.batches.collate import Collator
 from doctune.commands.fit import Fitted
-from doctune.commands.prepare import Prepared
+from doctune.commands.prepare import GIVEN, Prepared
 from doctune.evaluation.compare import is_collapsed, seed_interval
 from doctune.evaluation.metrics import Metrics
-from doctune.evaluation.schema import Epoch, HardError, LearningRate, Report, SeedsSection
+from doctune.evaluation.schema import ChosenExamples, DataSection, Epoch, HardError, LearningRate, Report, SeedsSection
 from doctune.settings import FinetuneSettings, dotted_fields
 from doctune.store.splits import Dataset
 
@@ -27,24 +27,14 @@ ELSEWHERE = ("output", "data.", "encoder.encoder", "training.seed", "training.se
 
 def single(settings: FinetuneSettings, prepared: Prepared, collator: Collator, fitted: Fitted, command: str) -> Report:
     """The report of one seed."""
-    outcome, data = fitted.outcome, prepared.parts()
+    outcome = fitted.outcome
     best = outcome.records[outcome.best]
     return Report(
         doctune=doctune.__version__,
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         title=prepared.title,
         encoder=cast(Any, {"name": settings.encoder.encoder, **fitted.encoder}),
-        data={
-            "train": len(prepared.train),
-            "validation": len(prepared.validation),
-            "test": 0 if prepared.test is None else len(prepared.test),
-            "labels": list(prepared.names),
-            "left_out_empty": prepared.left_out_empty,
-            "truncated_percent": {name: 100 * collator.truncated(part) for name, part in data.items()},
-            "mean_tokens": {name: float(part.lengths().sum(axis=1).mean()) for name, part in data.items()},
-            "train_per_class": prepared.train.per_class(),
-            "validation_from": prepared.validation_from,
-        },
+        data=_data(prepared, collator),
         recipe=recipe(settings),
         learning_rates=[cast(LearningRate, dataclasses.asdict(row)) for row in fitted.rates],
         epochs=[_epoch(record) for record in outcome.records],
@@ -148,6 +138,25 @@ def hardest(dataset: Dataset, probabilities: np.ndarray[Any, Any]) -> list[HardE
             }
         )
     return errors
+
+
+def _data(prepared: Prepared, collator: Collator) -> DataSection:
+    parts = prepared.parts()
+    section = DataSection(
+        train=len(prepared.train),
+        validation=len(prepared.validation),
+        test=0 if prepared.test is None else len(prepared.test),
+        labels=list(prepared.names),
+        left_out_empty=prepared.left_out_empty,
+        truncated_percent={name: 100 * collator.truncated(part) for name, part in parts.items()},
+        mean_tokens={name: float(part.lengths().sum(axis=1).mean()) for name, part in parts.items()},
+        train_per_class=prepared.train.per_class(),
+        validation_from=prepared.validation_from,
+    )
+    if prepared.chosen_from is not None:
+        held = 0 if prepared.validation_from == GIVEN else len(prepared.validation)
+        section["train_examples"] = ChosenExamples(count=len(prepared.train) + held, of=prepared.chosen_from)
+    return section
 
 
 def _epoch(record: Any) -> Epoch:

@@ -82,7 +82,6 @@ def to_transformers(
         value = value.T if weight.transposed else value
         tensors[weight.transformers.removeprefix(stem)] = np.ascontiguousarray(value)
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / WEIGHTS).chmod(0o644)  # as the other files; safetensors lets only the owner read
     known = {weight.tensorflow for weight in wanted}
     return Converted(
         config, heads, len(wanted), _count(wanted), tokenizer.config["do_lower_case"],

@@ -58,11 +58,13 @@ def learning_curve(
     best: float | None,
     say: Callable[[float], str],
     limit: float = math.inf,
+    over: str = "epoch",
+    say_x: Callable[[float], str] = lambda x: f"{x:g}",
 ) -> Markup:
-    """Lines over epochs with axes, or nothing without points.
+    """Lines over epochs, or over what else is counted, with axes; nothing without points.
 
-    `best` is the epoch to mark on the main series, `say` formats a y value, and the y axis ends at `limit`, which no
-    value may exceed.
+    `best` is the x to mark on the main series, `say` and `say_x` format values, and the y axis ends at `limit`, which
+    no value may exceed.
     """
     width, height, left, right, top, bottom = 460, 270, 50, 18, 40, 42
     every = [point for one in series for point in one.points]
@@ -82,7 +84,7 @@ def learning_curve(
     def at_y(y: float) -> float:
         return height - bottom - (y - y_low) / (y_high - y_low) * (height - top - bottom)
 
-    parts = [_svg(width, height, title, "curve")]
+    parts = [svg_start(width, height, title, "curve")]
     for y in y_ticks:
         parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{at_y(y):.1f}" y2="{at_y(y):.1f}"/>')
         parts.append(
@@ -96,11 +98,11 @@ def learning_curve(
                 f'y2="{height - bottom + 5}"/>'
             )
             parts.append(
-                f'<text class="tick" text-anchor="middle" x="{at_x(x):.1f}" y="{height - bottom + 19}">{x:g}</text>'
+                f'<text class="tick" text-anchor="middle" x="{at_x(x):.1f}" y="{height - bottom + 19}">{say_x(x)}</text>'
             )
     parts.append(f'<line class="axis" x1="{left}" x2="{width - right}" y1="{height - bottom}" y2="{height - bottom}"/>')
     middle = (left + width - right) / 2
-    parts.append(f'<text class="tick" text-anchor="middle" x="{middle:.1f}" y="{height - 5}">epoch</text>')
+    parts.append(f'<text class="tick" text-anchor="middle" x="{middle:.1f}" y="{height - 5}">{escape(over)}</text>')
     parts.append(_legend(series, left))
     if best is not None and x_low <= best <= x_high:
         parts.append(
@@ -111,7 +113,7 @@ def learning_curve(
         parts.append(f'<polyline class="line {one.kind}" points="{path}"/>')
         for x, y in one.points:
             chosen = one.kind == "main" and x == best
-            label = f"{one.name}, epoch {x:g}: {say(y)}" + (" (best)" if chosen else "")
+            label = f"{one.name}, {over} {say_x(x)}: {say(y)}" + (" (best)" if chosen else "")
             style = f"dot {one.kind} chosen" if chosen else f"dot {one.kind}"
             radius = 6 if chosen else 3 if len(one.points) < 30 else 1.5
             parts.append(
@@ -144,7 +146,7 @@ def seed_plot(dots: Sequence[Dot], mean: float, low: float | None, high: float |
     title = f"{what} of {len(dots)} seeds, mean {mean:.2f} %"
     if ends:
         title += f", 95 % interval {low:.2f} to {high:.2f} %"
-    parts = [_svg(width, axis + 42, title, "seeds")]
+    parts = [svg_start(width, axis + 42, title, "seeds")]
     for mark in marks:
         parts.append(f'<line class="grid" x1="{at(mark):.1f}" x2="{at(mark):.1f}" y1="6" y2="{axis}"/>')
         parts.append(f'<text class="tick" text-anchor="middle" x="{at(mark):.1f}" y="{axis + 17}">{mark:g}</text>')
@@ -186,7 +188,7 @@ def confusion_matrix(names: Sequence[str], confusion: Sequence[Sequence[int]]) -
     right_answers = sum(confusion[i][i] for i in range(size))
     total = sum(sum(row) for row in confusion)
     title = f"Confusion matrix of {size} classes: {right_answers} of {total} documents are right"
-    parts = [_svg(width, height, title, "confusion", fixed=True)]
+    parts = [svg_start(width, height, title, "confusion", fixed=True)]
     middle = top + size * cell / 2
     parts.append(
         f'<text class="side" text-anchor="middle" transform="translate(12 {middle:.0f}) rotate(-90)">true class</text>'
@@ -253,6 +255,7 @@ def _legend(series: Sequence[Series], left: float) -> str:
     return "".join(parts)
 
 
-def _svg(width: int, height: int, title: str, style: str, fixed: bool = False) -> str:
+def svg_start(width: int, height: int, title: str, style: str, fixed: bool = False) -> str:
+    """The opening tag of a chart; `style` is its CSS class, and `fixed` charts do not grow with the page."""
     size = f' width="{width}" height="{height}"' if fixed else ""
     return f'<svg class="{style}" role="img" aria-label="{escape(title)}" viewBox="0 0 {width} {height}"{size}>'

@@ -23,6 +23,7 @@ from doctune.evaluation.compare import SeedSummaryJson
 from doctune.evaluation.metrics import MetricsJson
 from doctune.evaluation.schema import (
     Best,
+    ChosenExamples,
     DataSection,
     EncoderSection,
     Epoch,
@@ -66,13 +67,44 @@ def write_report(run_dir: Path, report: Report) -> None:
 
     A number that is not finite (the loss of a run that diverged) becomes null, which the page shows as a dash.
     """
-    safe = cast(Report, _writable(report))
+    safe = cast(Report, writable(report))
     write_json(run_dir / "report.json", safe)
     write_text(run_dir / "report.html", render_html(safe))
 
 
 def render_html(report: Report) -> str:
     """The page as text; everything that comes from the report is escaped."""
+    part, shown = _shown(report)
+    per_class = shown["per_class"]
+    weakest_first = len(per_class) > CLASSES_IN_ORDER
+    data = report["data"]
+    counts = {"train": data["train"], "validation": data["validation"], "test": data["test"]}
+    seeds = report.get("seeds")
+    return (
+        pages()
+        .get_template("report.html")
+        .render(
+            report=report,
+            part=part,
+            shown=shown,
+            seeds=seeds,
+            seed_half=_half(seeds["error_percent"]) if seeds else None,
+            seed_median=median(seeds["error_percent"]["values"]) if seeds else None,
+            seed_plot=_seed_plot(seeds, part) if seeds else None,
+            counts={name: count for name, count in counts.items() if count},
+            per_class=sorted(per_class, key=lambda row: row["f1"]) if weakest_first else per_class,
+            weakest_first=weakest_first,
+            majority=max(per_class, key=lambda row: row["support"]),
+            pairs=_confused_pairs(shown),
+            hardest=[{**error, "text": _cut(error["text"])} for error in report["hardest"]],
+            curves=_curves(report),
+            matrix=confusion_matrix([row["name"] for row in per_class], shown["confusion"]),
+        )
+    )
+
+
+def pages() -> Environment:
+    """The templates of all pages, with the filters that write numbers; everything is escaped."""
     environment = Environment(
         loader=PackageLoader("doctune.evaluation"),
         autoescape=True,  # texts and labels are the user's
@@ -87,29 +119,7 @@ def render_html(report: Report) -> str:
         "duration": _duration,
         "value": _value,
     }
-    part, shown = _shown(report)
-    per_class = shown["per_class"]
-    weakest_first = len(per_class) > CLASSES_IN_ORDER
-    data = report["data"]
-    counts = {"train": data["train"], "validation": data["validation"], "test": data["test"]}
-    seeds = report.get("seeds")
-    return environment.get_template("report.html").render(
-        report=report,
-        part=part,
-        shown=shown,
-        seeds=seeds,
-        seed_half=_half(seeds["error_percent"]) if seeds else None,
-        seed_median=median(seeds["error_percent"]["values"]) if seeds else None,
-        seed_plot=_seed_plot(seeds, part) if seeds else None,
-        counts={name: count for name, count in counts.items() if count},
-        per_class=sorted(per_class, key=lambda row: row["f1"]) if weakest_first else per_class,
-        weakest_first=weakest_first,
-        majority=max(per_class, key=lambda row: row["support"]),
-        pairs=_confused_pairs(shown),
-        hardest=[{**error, "text": _cut(error["text"])} for error in report["hardest"]],
-        curves=_curves(report),
-        matrix=confusion_matrix([row["name"] for row in per_class], shown["confusion"]),
-    )
+    return environment
 
 
 def summary_table(report: Report) -> str:
@@ -118,6 +128,7 @@ def summary_table(report: Report) -> str:
     lines = [
         ("encoder", f"{encoder['name']} ({_shape(encoder)})"),
         ("documents", f"train {data['train']:,}, validation {data['validation']:,}, test {data['test']:,}"),
+        *([("labels", _chosen_line(data["train_examples"]))] if "train_examples" in data else []),
         ("classes", f"{len(data['labels']):,}"),
         ("validation", _metrics_line(report["validation"])),
     ]
@@ -201,6 +212,10 @@ def _shape(encoder: EncoderSection) -> str:
     return f"{encoder['num_layers']} layers of {encoder['hidden_size']}, {millions}, {encoder['packing']}"
 
 
+def _chosen_line(chosen: ChosenExamples) -> str:
+    return f"{chosen['count']:,} of {chosen['of']:,} training documents, chosen by the seed"
+
+
 def _metrics_line(metrics: MetricsJson) -> str:
     low, high = metrics["error_interval_percent"]
     return (
@@ -272,12 +287,12 @@ def _value(value: str | int | float | bool | None) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value).replace(" %", "\u00a0%")
 
 
-def _writable(value: Any) -> Any:
+def writable(value: Any) -> Any:
     """A copy without what JSON or UTF-8 cannot hold: no text of a user may cost the report of a long run."""
     if isinstance(value, dict):
-        return {_writable(key): _writable(item) for key, item in value.items()}
+        return {writable(key): writable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_writable(item) for item in value]
+        return [writable(item) for item in value]
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     return None if isinstance(value, float) and not math.isfinite(value) else value

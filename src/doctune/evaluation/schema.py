@@ -22,8 +22,18 @@ class EncoderSection(TypedDict):
     packing: str
 
 
+class ChosenExamples(TypedDict):
+    """The few labelled documents that were drawn from `of` training documents; a hold-out is taken from them."""
+
+    count: int
+    of: int
+
+
 class DataSection(TypedDict):
-    """The documents: counts by part; `mean_tokens` before truncation, `truncated_percent` 0..100, by part."""
+    """The documents: counts by part; `mean_tokens` before truncation, `truncated_percent` 0..100, by part.
+
+    `train_examples` is there where not all training documents were used.
+    """
 
     train: int
     validation: int
@@ -34,6 +44,7 @@ class DataSection(TypedDict):
     mean_tokens: dict[str, float]
     train_per_class: dict[str, int]
     validation_from: str
+    train_examples: NotRequired[ChosenExamples]
 
 
 class LearningRate(TypedDict):
