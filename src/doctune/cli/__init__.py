@@ -1,0 +1,91 @@
+"""The command line. Imports stand inside functions here, because `--help` must not wait for torch."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from doctune import __version__
+from doctune.cli import training, using
+from doctune.cli.flags import Arguments
+from doctune.errors import ConfigError, UserError
+
+COMMANDS = {
+    "corpus": (training.corpus, "make a corpus for further pre-training from documents"),
+    "pretrain": (training.pretrain, "further pre-train an encoder on a corpus, or pre-train a new one from scratch"),
+    "finetune": (training.finetune, "fine-tune an encoder on labelled documents, test it, and save the classifier"),
+    "compare": (training.compare, "fine-tune with and without further pre-trained encoders: did it help?"),
+    "evaluate": (using.evaluate, "measure a model on labelled documents"),
+    "predict": (using.predict, "label new documents with a model"),
+    "convert": (training.convert, "convert a TensorFlow 1 checkpoint of BERT into a Hugging Face folder, or back"),
+    "datasets": (using.datasets, "list the known data sets and the files they are read from"),
+    "demo": (using.demo, "show the main job on docstrings of the installed Python packages"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 if all went well, 2 after a one-line error, 130 after Ctrl-C."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    args = Arguments()
+    try:
+        args = parse(arguments)
+        args.run(args)
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"doctune: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        goes_on = getattr(args, "interrupted", "a run goes on with --resume")
+        print(f"doctune: interrupted; {goes_on}", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): that is no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(0)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with our errors: one line, and no usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; {self.prog} --help tells what there is")
+
+
+def parse(arguments: Sequence[str]) -> Arguments:
+    """The arguments; `ConfigError` for one that there is not, with the nearest that there is."""
+    root = parser(arguments)
+    args, unknown = root.parse_known_args(arguments)
+    if unknown:
+        from doctune.config import did_you_mean
+
+        word = unknown[0].partition("=")[0]
+        flags = [flag for flag in vars(args).get("flags", ()) if flag.startswith("--")]
+        hint = did_you_mean(word, flags) if word.startswith("--") else ""
+        if "did you mean" not in hint:
+            hint = f"; doctune {args.command} --help tells what there is"
+        raise ConfigError(f"{word}: no such argument{hint}")
+    return args
+
+
+def parser(arguments: Sequence[str]) -> Parser:
+    """The parser; only the command in `arguments` gets its flags, as the others are not asked for."""
+    root = Parser(
+        prog="doctune",
+        description="Further pre-train BERT-family encoders, and fine-tune them as classifiers, on your own documents.",
+        epilog="doctune COMMAND --help tells a command's flags, with examples.",
+    )
+    root.add_argument("--version", action="version", version=f"doctune {__version__}")
+    commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    asked = next((a for a in arguments if not a.startswith("-")), "")
+    for name, (add, line) in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=line, description=line, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
+        if name == asked:
+            add(command)
+            command.set_defaults(command=name, flags=tuple(command._option_string_actions))
+    return root

@@ -1,0 +1,74 @@
+"""The commands that use models, and those that show what there is."""
+
+from __future__ import annotations
+
+import argparse
+
+from doctune.cli.flags import Arguments, command_line, reading, reading_given
+
+
+def evaluate(command: argparse.ArgumentParser) -> None:
+    command.epilog = "example:\n  doctune evaluate runs/reviews/model test.csv --output figures.json\n"
+    command.add_argument("model", metavar="MODEL", help="model folder or run directory")
+    command.add_argument("data", metavar="DATA", help="labelled documents")
+    command.add_argument("--output", metavar="FILE", help="write the figures as JSON")
+    command.add_argument("--predictions", metavar="FILE", help="write each document's prediction as JSON lines")
+    command.add_argument("--against", metavar="MODEL", help="another model: the difference in error, with an interval")
+    reading(command)
+    command.set_defaults(run=_run_evaluate)
+
+
+def _run_evaluate(args: Arguments) -> None:
+    from doctune.commands.evaluate import main as evaluate
+
+    evaluate(args.model, args.data, args.device, args.output, args.predictions, args.against, reading_given(args))
+
+
+def predict(command: argparse.ArgumentParser) -> None:
+    command.epilog = (
+        "examples:\n  doctune predict runs/reviews/model new.csv --output predictions.csv\n"
+        "  echo 'Where is Aspen ?' | doctune predict runs/trec/model -\n"
+    )
+    command.add_argument("model", metavar="MODEL", help="model folder or run directory")
+    command.add_argument(
+        "source", metavar="FILE", help="documents; - reads standard input: a text a line, or JSON lines"
+    )
+    command.add_argument("--output", metavar="FILE", help="file to write (.csv or .jsonl); default: standard output")
+    command.add_argument("--output-format", choices=["jsonl", "csv"], help="default: by the output's name, else jsonl")
+    reading(command)
+    command.set_defaults(run=_run_predict)
+
+
+def _run_predict(args: Arguments) -> None:
+    from doctune.commands.predict import main as predict
+
+    predict(args.model, args.source, args.output, args.output_format, args.device, reading_given(args))
+
+
+def demo(command: argparse.ArgumentParser) -> None:
+    command.epilog = "examples:\n  doctune demo\n  doctune demo --encoder tiny --output runs/tiny\n"
+    command.add_argument(
+        "--encoder", default="minilm", help="minilm (the registry wheel), tiny (from scratch), or a folder"
+    )
+    command.add_argument(
+        "--output", default="runs/demo", help="run directory (default: runs/demo; an older demo there is replaced)"
+    )
+    command.add_argument("--smoke", action="store_true", help="a few seconds: hardly any documents")
+    command.set_defaults(run=_run_demo)
+
+
+def _run_demo(args: Arguments) -> None:
+    from doctune.commands.demo import demo
+
+    demo(args.encoder, args.output, args.smoke, command_line())
+
+
+def datasets(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(run=_run_datasets)
+
+
+def _run_datasets(args: Arguments) -> None:
+    from doctune.readers import DATASETS
+
+    for name, dataset in DATASETS.items():
+        print(f"{name:<16}{dataset.description}\n{'':<16}files: {dataset.files}")
