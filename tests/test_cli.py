@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from doctune.cli import COMMANDS, _tree, main, parser
+from doctune.cli import COMMANDS, main, parser
+from doctune.cli.flags import settings_tree
 from doctune.settings import FinetuneSettings, dotted_fields
 
 FIELDS = dotted_fields(FinetuneSettings)
@@ -21,7 +22,7 @@ NEEDED = ["finetune", "--train", "a.csv", "--encoder", "minilm", "--output", "ru
 def tree(*flags: str) -> dict[str, Any]:
     """The settings of `doctune finetune` with these flags."""
     arguments = [*NEEDED, *flags]
-    return _tree(parser(arguments).parse_args(arguments))
+    return settings_tree(parser(arguments).parse_args(arguments))
 
 
 def settings(*flags: str) -> FinetuneSettings:
@@ -153,7 +154,7 @@ def test_a_dry_run_writes_nothing_and_prints_the_settings(
     assert sorted(tmp_path.rglob("*")) == before
     printed = capsys.readouterr().out
     assert FinetuneSettings.build(tomllib.loads(printed)) == FinetuneSettings.build(
-        _tree(parser(flags).parse_args(flags))
+        settings_tree(parser(flags).parse_args(flags))
     )
     assert f"# train: 30 documents in {train}\n" in printed
     assert "# 2 classes: neg (15), pos (15)\n" in printed
@@ -223,9 +224,9 @@ def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     def interrupted(args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("doctune.cli._run_datasets", interrupted)
+    monkeypatch.setattr("doctune.cli.using._run_datasets", interrupted)
     assert run("datasets") == 130
-    assert capsys.readouterr().err == "doctune: interrupted; a fine-tuning run goes on with --resume\n"
+    assert capsys.readouterr().err == "doctune: interrupted; a run goes on with --resume\n"
 
 
 def test_a_dry_run_names_the_classes_in_the_order_of_the_run(

@@ -245,10 +245,10 @@ class Job:
             return SequenceFeed(
                 shards, choice, self._recipe(length), training.seed, training.batch_size, training.accumulation
             )
-        # As many tokens in a batch, in twice as many sequences.
+        # As many tokens in a batch, in more sequences.
         short = SequenceFeed(
-            shards, choice, self._recipe(max(length // 2, 8)), seeding.derive(training.seed, "short"),
-            2 * training.batch_size, training.accumulation,
+            shards, choice, self._recipe(min(training.short_len, length)), seeding.derive(training.seed, "short"),
+            max(training.batch_size * length // training.short_len, training.batch_size), training.accumulation,
         )  # fmt: skip
         full = SequenceFeed(
             shards, choice, self._recipe(length), training.seed, training.batch_size, training.accumulation

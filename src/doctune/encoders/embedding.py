@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 class RowEmbedding(nn.Embedding):
     """The same table and the same gradient as the `nn.Embedding` it is made from, whose weights it takes over.
 
-    In the backward pass it writes `weight.grad` itself. `shared`: the weights are used elsewhere in the same graph too (a
-    decoder is tied to them), so that their dense gradient is there already, or comes and is added: no buffer is kept.
+    In the backward pass it writes `weight.grad` itself. `shared`: the weights are used elsewhere in the same graph, too
+    (a decoder is tied to them), so their dense gradient is there already, or comes and is added: no buffer is kept.
     """
 
     def __init__(self, plain: nn.Embedding, shared: bool = False) -> None:

@@ -77,7 +77,7 @@ def masked_loss(logits: Tensor, labels: Tensor) -> Loss:
 class _CrossEntropy(torch.autograd.Function):
     """The sum of cross entropies over a large vocabulary, its gradient made on the way.
 
-    The same numbers as `torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")`, which on a CPU takes
+    The same numbers as PyTorch's `cross_entropy(logits.float(), labels, reduction="sum")`, which on a CPU takes
     a quarter of a small encoder's step: its backward pass fills and reads whole float32 matrices. Here a few rows at a
     time, which stay in the cache, become probabilities and are kept in the logits' own precision.
     """

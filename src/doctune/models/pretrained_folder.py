@@ -49,7 +49,7 @@ def save_pretrained(
 
 
 def named_tensors(model: PretrainingModel, family: str) -> dict[str, Tensor]:
-    """The weights under the names that transformers gives them; what the decoder shares with others stands there only."""
+    """The weights under the names that transformers gives them; what the decoder shares is not there twice."""
     prefix = STANDARD[family].prefix
     decoder = f"mlm.{model.mlm.decoder_name.rpartition('.')[0]}."
     state = model.state_dict()

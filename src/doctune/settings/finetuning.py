@@ -1,4 +1,4 @@
-"""The settings of `doctune finetune`; the defaults are the paper's general solution (section 5.3 of Sun et al. 2019)."""
+"""The settings of `doctune finetune`; the defaults are the paper's general solution (Sun et al. 2019, section 5.3)."""
 
 from __future__ import annotations
 

@@ -110,7 +110,11 @@ class PretrainTrainingSettings(Settings):
     batch_size: Positive = Field(32, description="sequences in a batch")
     accumulation: Positive = Field(1, description="batches whose gradients are added up before a step")
     short_share: Probability = Field(
-        0.0, description="share of the budget, at its beginning, with sequences of half the length"
+        0.0, description="share of the budget, at its beginning, with short sequences: from scratch a model learns "
+        "from them much faster at first"
+    )  # fmt: skip
+    short_len: Annotated[int, Field(ge=8)] = Field(
+        32, description="length of those short sequences; a batch has as many more of them"
     )
     seed: int = Field(42, description="seed of everything random")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor has it")
