@@ -67,6 +67,7 @@ def test_an_encoder_from_scratch_learns_and_is_used(
     assert model.config.num_hidden_layers == 2
     assert AutoTokenizer.from_pretrained(folder / "model").mask_token == "[MASK]"
     facts = json.loads((folder / "model" / FACTS).read_text())
+    assert "pre-trained from scratch by doctune" in (folder / "model" / "README.md").read_text()
     manifest = Corpus.open(tiny_corpus).manifest
     assert facts["steps"] == 150
     assert facts["tokens"] == records(folder, "evaluation")[-1]["tokens"] > 150 * 4 * 5

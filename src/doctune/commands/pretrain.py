@@ -24,9 +24,10 @@ from doctune.encoders.load import check_folder, read_shape
 from doctune.encoders.resolve import resolve_encoder
 from doctune.encoders.scratch import new_bert, scratch_config
 from doctune.errors import ConfigError, UserError
+from doctune.evaluation.model_card import model_card
 from doctune.evaluation.pretraining import measure
 from doctune.evaluation.pretraining_report import write_pretraining_report
-from doctune.files import atomic_folder, content_hash, no_space_is_one_line, write_json
+from doctune.files import atomic_folder, content_hash, no_space_is_one_line, write_json, write_text
 from doctune.models.folder import state_to_cpu
 from doctune.models.pretrained_folder import FACTS, save_pretrained
 from doctune.models.pretraining import PretrainingLoaded, load_pretraining
@@ -313,6 +314,7 @@ class Job:
     def _save(self, loaded: PretrainingLoaded, facts: dict[str, Any], folder: Path) -> None:
         given = self.start if self.settings.start.encoder is not None else None
         save_pretrained(loaded.model, loaded.config, self.tokenizer, facts, given, folder)
+        write_text(folder / "README.md", model_card(facts, self.output.resolve().name))
         if (self.corpus.folder / LEDGER).is_file():
             shutil.copyfile(self.corpus.folder / LEDGER, folder / LEDGER)
 

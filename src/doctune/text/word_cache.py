@@ -21,7 +21,7 @@ Ints = npt.NDArray[np.int64]
 MARKS = (b";", b",", b".", b"'", b"-", b'"', b"(", b")", b"$", b":", b"?", b"!")
 TEXTS_AT_ONCE = 8192
 WORDS_AT_ONCE = 256
-WORDS_KEPT = 1_000_000  # then it starts anew, so that memory has a bound
+WORDS_KEPT = 200_000  # then it starts anew, so that memory has a bound
 END = b"\n"  # of a text; white space has no tokens
 
 
