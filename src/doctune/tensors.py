@@ -98,6 +98,12 @@ class HiddenStates:
         return torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
 
 
+def one_token_each(x: Tensor) -> HiddenStates:
+    """Hidden states [N, H] of N sequences of one token: what a pooling of the first token needs."""
+    bounds = torch.arange(len(x) + 1, device=x.device)
+    return HiddenStates((x,), bounds, bounds[:-1], len(x))
+
+
 @dataclass(frozen=True, slots=True)
 class Loss:
     """A sum over `count` weighted examples; the loop divides by the count of the whole accumulation window."""

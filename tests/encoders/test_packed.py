@@ -68,6 +68,48 @@ def test_packed_equals_padded_in_states_and_gradients(
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-5, atol=float(1e-5 * scale), msg=name)
 
 
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+def test_reading_some_rows_of_the_last_layer_is_the_same_as_reading_all(
+    kind: str, family_folder: Callable[[str], Path], batch: Batch
+) -> None:
+    """States and gradients; families that allow it compute no other rows."""
+    rows = torch.tensor([0, 7, 8, 60, 61, 100, 176])
+    weights = torch.randn(len(rows), 32, generator=torch.Generator().manual_seed(3))
+    gradients, outputs = [], []
+    for narrow in (False, True):
+        encoder = load(family_folder(kind), layers=(-1,)).encoder
+        seen: list[int] = []
+        intermediate = "encoder.layer.2.intermediate"
+        if FAMILIES[kind].row_wise_from:
+            encoder.model.get_submodule(intermediate).register_forward_hook(lambda m, a, o: seen.append(o.shape[1]))
+        x = encoder.read(batch, rows) if narrow else encoder(batch).layers[0][rows]
+        if seen:
+            assert seen == [len(rows) if narrow else batch.num_tokens]
+        (x * weights).sum().backward()
+        outputs.append(x)
+        gradients.append({name: p.grad for name, p in encoder.named_parameters() if p.grad is not None})
+        with torch.no_grad():
+            assert len(encoder(batch).layers[0]) == batch.num_tokens
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-5, atol=1e-5)
+    assert gradients[0].keys() == gradients[1].keys()
+    scale = max(g.abs().max() for g in gradients[0].values())
+    for name, gradient in gradients[1].items():
+        torch.testing.assert_close(gradient, gradients[0][name], rtol=1e-5, atol=float(1e-5 * scale), msg=name)
+
+
+def test_recomputed_activations_are_those_of_all_rows(family_folder: Callable[[str], Path], batch: Batch) -> None:
+    rows = torch.tensor([0, 7, 60])
+    gradients = []
+    for recompute in (False, True):
+        encoder = load_encoder(family_folder("bert"), EncoderSettings(encoder="x", dropout=0.0), (-1,)).encoder.train()
+        if recompute:
+            assert encoder.recompute_activations()
+        encoder.read(batch, rows).square().sum().backward()
+        gradients.append([p.grad for p in encoder.parameters()])
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(recomputed, plain, rtol=1e-4, atol=1e-6)
+
+
 def test_attention_with_dropout_is_the_same_function_when_nothing_is_dropped(
     family_folder: Callable[[str], Path], batch: Batch
 ) -> None:

@@ -228,6 +228,8 @@ def _packs_correctly(model: PreTrainedModel, family: Family, layers: tuple[int, 
         outputs.append(encoder(probe).layers[0])
         for layer in model.get_submodule(family.layers).children():
             layer._forward_hooks.clear()
+            for module in layer.modules():
+                module._forward_pre_hooks.clear()
     scale = outputs[0].abs().max()
     return bool((outputs[0] - outputs[1]).abs().max() <= PROBE_TOLERANCE * scale)
 

@@ -12,7 +12,7 @@ from doctune.encoders.packed import TransformersEncoder
 from doctune.heads.linear import LinearHead
 from doctune.pooling.layers import Kind, LayerPooling
 from doctune.pooling.tokens import Attention, Cls, Max, Mean, Pooler
-from doctune.tensors import Batch, Loss
+from doctune.tensors import Batch, HiddenStates, Loss, one_token_each
 
 TOKEN_POOLINGS = {"cls": Cls, "mean": Mean, "max": Max}
 
@@ -34,9 +34,16 @@ class Classifier(nn.Module):
     def features(self, batch: Batch) -> Tensor:
         """What the head sees: [D, F]."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_frozen):
-            states = self.encoder(batch)
+            states = self._states(batch)
         pooled: Tensor = self.layer_pooling([self.token_pooling(layer, states) for layer in states.layers])
         return pooled
+
+    def _states(self, batch: Batch) -> HiddenStates:
+        """The chosen layers' hidden states; those of the first tokens where only these are pooled, from one layer."""
+        if len(self.encoder.layers) == 1 and isinstance(self.token_pooling, Cls | Pooler):
+            return one_token_each(self.encoder.read(batch, batch.cu_seqlens[:-1]))
+        states: HiddenStates = self.encoder(batch)
+        return states
 
     def forward(self, batch: Batch) -> Tensor:
         logits: Tensor = self.head(self.features(batch))

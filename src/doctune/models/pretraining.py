@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,9 +18,10 @@ from doctune.encoders.packed import TransformersEncoder
 from doctune.errors import ConfigError
 from doctune.heads.linear import LinearHead
 from doctune.heads.mlm import PATHS, MlmHead, masked_loss
+from doctune.models.vocabulary import grow_vocabulary
 from doctune.pooling.tokens import Pooler
 from doctune.settings import EncoderSettings
-from doctune.tensors import Loss, MaskedBatch
+from doctune.tensors import Loss, MaskedBatch, one_token_each
 
 Objective = Literal["nsp", "sop", "none"]
 # What the weights of a family's own pair head are called; other families have none, and get one under our name.
@@ -42,14 +44,17 @@ class PretrainingModel(nn.Module):
 
     def forward(self, batch: MaskedBatch) -> tuple[Tensor, Tensor | None]:
         """Logits of the masked tokens [M, V], and of the pairs [N, 2] where there are any."""
+        pairs = self.pair_head is not None and batch.pair_labels is not None
+        num_masked = len(batch.masked_positions)
+        rows = torch.cat([batch.masked_positions, batch.cu_seqlens[:-1]]) if pairs else batch.masked_positions
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_frozen):
-            states = self.encoder(batch)
-        hidden = states.layers[-1]
-        words = self.mlm(hidden.index_select(0, batch.masked_positions))
-        if self.pair_head is None or batch.pair_labels is None:
+            hidden = self.encoder.read(batch, rows)
+        words = self.mlm(hidden[:num_masked])
+        if not pairs:
             return words, None
         assert self.pooler is not None
-        return words, self.pair_head(self.pooler(hidden, states))
+        assert self.pair_head is not None
+        return words, self.pair_head(self.pooler(hidden[num_masked:], one_token_each(hidden[num_masked:])))
 
     def losses(self, batch: MaskedBatch) -> tuple[dict[str, Loss], Tensor]:
         """The losses by name, and the logits of the masked tokens."""
@@ -99,9 +104,12 @@ class PretrainingLoaded:
     new_heads: tuple[str, ...]
 
 
-def load_pretraining(folder: Path, settings: EncoderSettings, objective: Objective) -> PretrainingLoaded:
+def load_pretraining(
+    folder: Path, settings: EncoderSettings, objective: Objective, new_pieces: Mapping[int, Sequence[int]] | None = None
+) -> PretrainingLoaded:
     """Load encoder and heads; heads that the folder lacks are drawn from the current random state.
 
+    `new_pieces`: ids that the vocabulary gets, each with the old ids that it starts as the mean of.
     Raises `CheckpointError` for a folder that is incomplete or unsafe, `ConfigError` for one that was not trained by
     masked words.
     """
@@ -116,6 +124,8 @@ def load_pretraining(folder: Path, settings: EncoderSettings, objective: Objecti
     embeddings = loaded.encoder.model.get_input_embeddings().weight
     assert isinstance(embeddings, nn.Parameter)
     mlm = MlmHead(whole, family, embeddings)
+    if new_pieces:
+        grow_vocabulary(loaded.encoder, mlm, loaded.config, new_pieces)
     new = [path for path in PATHS[family] if any(name.startswith(path) for name in missing)]
     new = ["masked words"] if new else []
     pooler, pair_head = None, None
