@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from doctune.commands.evaluate import evaluate
     from doctune.commands.finetune import finetune
     from doctune.commands.predict import Predictor, load, predict
+    from doctune.commands.pretrain import pretrain
     from doctune.errors import CheckpointError, ConfigError, DataError, DoctuneError, TrainingError, UserError
 
 _HOMES = {
     "compare": "doctune.commands.compare",
     "finetune": "doctune.commands.finetune",
     "evaluate": "doctune.commands.evaluate",
+    "pretrain": "doctune.commands.pretrain",
     "predict": "doctune.commands.predict",
     "load": "doctune.commands.predict",
     "Predictor": "doctune.commands.predict",
@@ -31,7 +33,7 @@ _HOMES = {
 
 __all__ = [
     "CheckpointError", "ConfigError", "DataError", "DoctuneError", "Predictor", "TrainingError", "UserError",
-    "__version__", "compare", "evaluate", "finetune", "load", "predict",
+    "__version__", "compare", "evaluate", "finetune", "load", "predict", "pretrain",
 ]  # fmt: skip
 
 

@@ -57,7 +57,7 @@ class Batch:
 class MaskedBatch(Batch):
     """Sequences for further pre-training: some tokens are masked, and a pair may be a true one or not.
 
-    `masked_positions`: int64 [M], places in the packed row, sorted; `masked_labels`: int64 [M], the ids that were there.
+    `masked_positions`: int64 [M], places in the packed row, sorted; `masked_labels`: int64 [M], the ids they had.
     `pair_labels`: int64 [N], 1 for a random or swapped second part; None where there are no pairs.
     """
 

@@ -157,6 +157,25 @@ def test_without_a_test_set_the_report_says_so(tune: Callable[..., Any], tmp_pat
     assert len(lines(tmp_path / "run" / "predictions.jsonl")) == report["data"]["validation"] == 6
 
 
+def test_the_report_tells_of_further_pretraining(
+    finetune: Cli, tiny_csv: MakeCsv, encoder_copy: Path, tmp_path: Path
+) -> None:
+    facts = encoder_copy / "doctune-pretraining.json"
+    corpus = {"name": "reviews", "documents": 9, "left_out": {"exact": 2}, "transductive": True}
+    facts.write_text(json.dumps({"base_encoder": "minilm", "steps": 40, "tokens": 5000, "corpus": corpus}))
+    done = finetune(tiny_csv(), "--seeds", 2, encoder=encoder_copy)
+    assert done.code == 0, done.err
+    for folder in (tmp_path / "run", tmp_path / "run" / "seed-42"):
+        report = read(folder / "report.json")
+        assert [run["corpus"] for run in report["further_pretraining"]] == ["reviews"]
+        assert report["further_pretraining"][0]["left_out"] == {"exact": 2}
+        assert any("transductive" in warning for warning in report["warnings"])
+        assert "Further pre-training" in (folder / "report.html").read_text()
+    facts.write_text("{")
+    assert "mend or remove" in finetune(tiny_csv(), encoder=encoder_copy, output=tmp_path / "other").error
+    assert not (tmp_path / "other").exists()
+
+
 def test_given_validation_documents(tune: Callable[..., Any], tiny_csv: MakeCsv) -> None:
     report = tune(validation=str(tiny_csv("validation.csv", rows=10)))
     assert (report["data"]["train"], report["data"]["validation"]) == (60, 10)

@@ -118,7 +118,7 @@ def test_a_run_is_prolonged_or_cut_short_with_another_budget(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("doctune.commands.pretrain.measure", killed)
+        patched.setattr("doctune.commands.pretrain_job.measure", killed)
         assert pretrain(*shape, "--steps", 200, "--evaluations", 8).code == 130
     assert json.loads((tmp_path / "run" / "checkpoint" / "state.json").read_text())["state"]["step"] == 24
     done = pretrain(*shape, "--steps", 60, "--evaluations", 1, "--resume")
@@ -126,6 +126,22 @@ def test_a_run_is_prolonged_or_cut_short_with_another_budget(
     assert equal(tmp_path / "whole" / "model", tmp_path / "run" / "model")
     refused = pretrain(*shape, "--steps", 60, "--batch-size", 5, "--resume")
     assert "training.batch_size: 5, but the run" in refused.error
+
+
+def test_a_finished_run_is_prolonged_from_where_its_rate_began_to_fall(
+    pretrain: Callable[..., Done], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    shape = ["--encoder", tiny_encoder, "--schedule", "trapezoid", "--warmup", "0", "--decay", "0.25"]
+    shape += ["--evaluations", 1, "--head-warmup", "0.2", "--checkpoint-minutes", "60"]
+    # The warm-up of the heads is a share of the budget that a run began with.
+    assert pretrain(*shape, "--steps", 40, output="run").code == 0
+    assert json.loads((tmp_path / "run" / "checkpoint-kept" / "state.json").read_text())["state"]["step"] == 30
+    done = pretrain(*shape, "--steps", 60, "--resume", output="run")
+    assert done.code == 0, done.err
+    assert "trained alone" not in done.err
+    rates = {record["step"]: record["learning_rate"] for record in records(tmp_path / "run", "step")}
+    assert rates[41] == 5e-5
+    assert json.loads((tmp_path / "run" / "model" / FACTS).read_text())["steps"] == 60
 
 
 def test_snapshots_are_encoders_on_the_way(pretrain: Callable[..., Done], tiny_encoder: Path, tmp_path: Path) -> None:
@@ -184,7 +200,8 @@ def test_budgets(pretrain: Callable[..., Done], tiny_encoder: Path, tmp_path: Pa
 
 
 def test_the_paper_is_the_default(tiny_corpus: Path, tiny_encoder: Path, tmp_path: Path) -> None:
-    from doctune.commands.pretrain import make_budget, with_defaults
+    from doctune.commands.pretrain import with_defaults
+    from doctune.commands.pretrain_job import make_budget
     from doctune.settings import PretrainSettings
 
     tree = {"corpus": str(tiny_corpus), "output": str(tmp_path), "start": {"encoder": str(tiny_encoder)}}

@@ -81,7 +81,9 @@ def test_reading_some_rows_of_the_last_layer_is_the_same_as_reading_all(
         seen: list[int] = []
         intermediate = "encoder.layer.2.intermediate"
         if FAMILIES[kind].row_wise_from:
-            encoder.model.get_submodule(intermediate).register_forward_hook(lambda m, a, o: seen.append(o.shape[1]))
+            encoder.model.get_submodule(intermediate).register_forward_hook(
+                lambda m, a, o, to=seen: to.append(o.shape[1])
+            )
         x = encoder.read(batch, rows) if narrow else encoder(batch).layers[0][rows]
         if seen:
             assert seen == [len(rows) if narrow else batch.num_tokens]

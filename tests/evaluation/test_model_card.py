@@ -12,7 +12,8 @@ FACTS: dict[str, Any] = {
     "seconds": 5400.0, "new_heads": ["sentence pairs"], "held_out": {"mlm_loss": 2.5, "pair_accuracy": 0.875},
     "corpus": {
         "tokens": 1000, "documents": 70, "left_out": {"exact": 3, "near-duplicate": 1}, "transductive": False,
-        "sources": [{"name": "a|b.jsonl", "documents": 70, "weight": 0.5}], "exclude": [{"name": "test.csv", "texts": 9}],
+        "sources": [{"name": "a|b.jsonl", "documents": 70, "weight": 0.5}],
+        "exclude": [{"name": "test.csv", "texts": 9}],
     },
     "settings": {
         "start": {"encoder": "bert-base-uncased"}, "pairs": {"sequence_len": 128}, "training": {"batch_size": 32},

@@ -16,8 +16,7 @@ from doctune.convert.sources import find_checkpoint
 from doctune.devices import choose_device
 from doctune.models.pretrained_folder import named_tensors
 from doctune.models.pretraining import load_pretraining
-from doctune.settings import EncoderSettings, LayerwiseSettings, OptimizerSettings
-from doctune.settings.pretraining import PretrainScheduleSettings
+from doctune.settings import EncoderSettings, LayerwiseSettings, OptimizerSettings, ScheduleSettings
 from doctune.tensors import MaskedBatch
 from doctune.training.budget import Budget
 from doctune.training.layerwise import parameter_groups
@@ -78,7 +77,7 @@ def test_ten_steps(golden: Path, tmp_path: Path) -> None:
     assert loaded.new_heads == ()
     steps = expected["steps"]
     share = expected["num_warmup_steps"] / expected["num_train_steps"]
-    factor = make_schedule(PretrainScheduleSettings(schedule="warmup-linear", warmup=share), len(steps))
+    factor = make_schedule(ScheduleSettings(schedule="warmup-linear", warmup=share), len(steps))
     groups, _ = parameter_groups(loaded.model, expected["init_lr"], 0.01, LayerwiseSettings(layerwise="none"))
     optimizer = make_optimizer(groups, OptimizerSettings(optimizer="bert-adam"), factor, clips_per_tensor=False)
     run = Run(

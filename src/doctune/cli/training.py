@@ -126,9 +126,9 @@ def _run_pretrain(args: Arguments) -> None:
 
         print(describe(settings))
         return
-    from doctune.commands.pretrain import pretrain, summary
+    from doctune.commands.pretrain import run, summary
 
-    print(summary(pretrain(settings, command_line(), args.resume)))
+    print(summary(run(settings, command_line(), args.resume)))
 
 
 def finetune(command: argparse.ArgumentParser) -> None:

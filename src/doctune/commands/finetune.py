@@ -8,6 +8,7 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ import doctune
 from doctune.commands import reporting
 from doctune.commands.fit import fit
 from doctune.commands.prepare import check_fit, make_collator, read, split
-from doctune.config import Tree, merge, read_toml, write_toml
+from doctune.config import Settings, Tree, merge, read_toml, write_toml
 from doctune.devices import Device, choose_device
 from doctune.encoders.load import read_shape
 from doctune.encoders.resolve import resolve_encoder
 from doctune.errors import ConfigError, UserError
+from doctune.evaluation.pretraining_section import further_pretraining
 from doctune.evaluation.report import write_report
 from doctune.evaluation.schema import Report
 from doctune.files import no_space_is_one_line, write_json
@@ -55,6 +57,7 @@ def run(settings: FinetuneSettings, command: str, resume: bool = False) -> Repor
     output = Path(settings.output).expanduser()
     check_output(output, resume)
     settings, encoder_folder, tokenizer = resolve(settings)
+    pretraining = further_pretraining(encoder_folder)
     device = choose_device(settings.training.device, settings.training.precision)
     collator = make_collator(tokenizer, settings.truncation)
     found = sources(settings.data)
@@ -81,7 +84,7 @@ def run(settings: FinetuneSettings, command: str, resume: bool = False) -> Repor
                 if count > 1:
                     print(f"seed {seed} ({len(reports) + 1} of {count})", file=sys.stderr)
                 fitted = fit(settings, prepared, tokenizer, collator, encoder_folder, folder, seed, device, not reports)
-                finished = reporting.single(settings, prepared, collator, fitted, command)
+                finished = reporting.single(settings, prepared, collator, fitted, command, pretraining)
                 write_report(folder, finished)
             reports.append(finished)
     except UserError:
@@ -149,12 +152,12 @@ def check_output(output: Path, resume: bool = False) -> None:
 FREE_TO_CHANGE = {"output": True, "data": {"cache"}, "training": {"seeds", "checkpoint_minutes", "device"}}
 
 
-def check_same(settings: FinetuneSettings, path: Path) -> None:
-    """A resumed run must have the settings that it began with."""
+def check_same(settings: Settings, path: Path, free: Mapping[str, Any] = FREE_TO_CHANGE) -> None:
+    """A resumed run must have the settings that it began with, but for those that are `free` to change."""
     if not path.is_file():
         return
-    old = FinetuneSettings.build(read_toml(path)).model_dump(mode="json", exclude=FREE_TO_CHANGE)  # type: ignore[arg-type]
-    new = settings.model_dump(mode="json", exclude=FREE_TO_CHANGE)  # type: ignore[arg-type]
+    old = type(settings).build(read_toml(path)).model_dump(mode="json", exclude=dict(free))
+    new = settings.model_dump(mode="json", exclude=dict(free))
     for section, values in new.items():
         for name, value in values.items():
             if old[section][name] != value:

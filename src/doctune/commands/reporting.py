@@ -15,7 +15,17 @@ from doctune.commands.fit import Fitted
 from doctune.commands.prepare import GIVEN, Prepared
 from doctune.evaluation.compare import is_collapsed, seed_interval
 from doctune.evaluation.metrics import Metrics
-from doctune.evaluation.schema import ChosenExamples, DataSection, Epoch, HardError, LearningRate, Report, SeedsSection
+from doctune.evaluation.pretraining_section import pretraining_warnings
+from doctune.evaluation.schema import (
+    ChosenExamples,
+    DataSection,
+    Epoch,
+    HardError,
+    LearningRate,
+    PretrainingSection,
+    Report,
+    SeedsSection,
+)
 from doctune.settings import FinetuneSettings, dotted_fields
 from doctune.store.splits import Dataset
 
@@ -25,11 +35,14 @@ TEXT_SHOWN = 1000
 ELSEWHERE = ("output", "data.", "encoder.encoder", "training.seed", "training.seeds")
 
 
-def single(settings: FinetuneSettings, prepared: Prepared, collator: Collator, fitted: Fitted, command: str) -> Report:
-    """The report of one seed."""
+def single(
+    settings: FinetuneSettings, prepared: Prepared, collator: Collator, fitted: Fitted, command: str,
+    pretraining: Sequence[PretrainingSection] = (),
+) -> Report:  # fmt: skip
+    """The report of one seed; `pretraining` are the runs of further pre-training behind the encoder."""
     outcome = fitted.outcome
     best = outcome.records[outcome.best]
-    return Report(
+    report = Report(
         doctune=doctune.__version__,
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         title=prepared.title,
@@ -47,9 +60,12 @@ def single(settings: FinetuneSettings, prepared: Prepared, collator: Collator, f
             "examples_per_second": outcome.examples / outcome.seconds,
             "tokens_per_second": outcome.tokens / outcome.seconds,
         },
-        warnings=warnings(prepared, fitted),
+        warnings=warnings(prepared, fitted) + pretraining_warnings(pretraining),
         command=command,
     )
+    if pretraining:
+        report["further_pretraining"] = list(pretraining)
+    return report
 
 
 def several(reports: Sequence[Report], seeds: Sequence[int], folders: Sequence[str]) -> Report:

@@ -18,8 +18,8 @@ class Family:
 
     `layers` is the path of the list of layers; `shared_layers`: one set of weights is used by all of them (ALBERT).
     `position_offset`: positions begin at `pad_token_id + 1` (RoBERTa and what descends from it).
-    `row_wise_from`: the module inside a layer from which on every token is computed by itself, given (attention's output,
-    residual); empty where there is no such module.
+    `row_wise_from`: the module inside a layer from which on every token is computed by itself, called with attention's
+    output and the residual; empty where there is no such module.
     `pooler_activation` and `pooler_norm`: what the family's own classifier has between its dense and its output layer.
     """
 

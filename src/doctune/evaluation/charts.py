@@ -98,7 +98,8 @@ def learning_curve(
                 f'y2="{height - bottom + 5}"/>'
             )
             parts.append(
-                f'<text class="tick" text-anchor="middle" x="{at_x(x):.1f}" y="{height - bottom + 19}">{say_x(x)}</text>'
+                f'<text class="tick" text-anchor="middle" x="{at_x(x):.1f}" y="{height - bottom + 19}">'
+                f"{escape(say_x(x))}</text>"
             )
     parts.append(f'<line class="axis" x1="{left}" x2="{width - right}" y1="{height - bottom}" y2="{height - bottom}"/>')
     middle = (left + width - right) / 2

@@ -16,20 +16,22 @@ OBJECTIVES = {
 def model_card(facts: dict[str, Any], name: str) -> str:
     """A model card in Markdown, with the header that model hubs read, from the facts of a pre-training run."""
     corpus, settings, held_out = facts["corpus"], facts["settings"], facts["held_out"]
-    scratch = settings["start"]["encoder"] is None
+    masking, scratch = settings["masking"], settings["start"]["encoder"] is None
     lines = [*_header(facts, scratch), f"# {name}", "", _what(facts, scratch), "", "## Training", ""]
     lines += _table([
         ("objective", OBJECTIVES[facts["objective"]]),
         ("steps, tokens", f"{facts['steps']:,}, {facts['tokens']:,}"),
         ("time", f"{facts['seconds'] / 3600:.1f} hours"),
         ("sequences", f"{settings['pairs']['sequence_len']} tokens, {settings['training']['batch_size']} in a batch"),
-        ("masked", f"{100 * settings['masking']['masked_lm_prob']:.0f} % of the tokens, {settings['masking']['masking']}"),
+        ("masked", f"{100 * masking['masked_lm_prob']:.0f} % of the tokens, {masking['masking']}"),
         ("peak learning rate", f"{settings['optimizer']['learning_rate']:g}, {settings['schedule']['schedule']}"),
         ("new heads", ", ".join(facts["new_heads"]) or "none"),
     ])  # fmt: skip
     if held_out is not None:
         lines += ["", "On documents of the corpus that were kept out of training:", ""]
-        lines += _table([(key.replace("_", " "), f"{value:.4f}") for key, value in held_out.items()], ("figure", "value"))
+        lines += _table(
+            [(key.replace("_", " "), f"{value:.4f}") for key, value in held_out.items()], ("figure", "value")
+        )
     lines += ["", "## Corpus", "", *_corpus(corpus), "", "## Use", "", *_use(name), "", "## Settings", ""]
     lines += ["```json", json.dumps(settings, indent=1, ensure_ascii=False), "```", ""]
     return "\n".join(lines)
@@ -71,7 +73,7 @@ def _use(name: str) -> list[str]:
         f"doctune finetune --encoder {name} --train train.csv --text text --label label --output run",
         "```",
         "",
-        "It is a folder of Hugging Face's layout: `AutoModelForMaskedLM`, `AutoModel` and sentence-transformers load it.",
+        "It is a Hugging Face folder: `AutoModelForMaskedLM`, `AutoModel` and sentence-transformers load it.",
     ]
 
 

@@ -148,12 +148,13 @@ def render_pretraining(report: PretrainingReport) -> str:
             report=report,
             facts=facts,
             corpus={"kept": {}, **facts["corpus"]},
+            history=history(facts),
             held_out=held_out,
             first=evaluations[0] if held_out and len(evaluations) > 1 else None,
             objective=OBJECTIVES.get(facts["objective"], facts["objective"]),
             speed=facts["tokens"] / facts["seconds"] if facts["seconds"] else None,
             perplexity=_perplexity(held_out),
-            weighted=sum(source["weight"] * source["tokens"] for source in facts["corpus"]["sources"]),
+            passes=evaluations[-1]["epoch"] if evaluations else None,
             curves=_curves(report),
             columns=_columns(facts["settings"]),
         )
@@ -214,7 +215,7 @@ def _curves(report: PretrainingReport) -> list[Markup]:
               line("held-out pairs", "main", evaluations, "pair_loss")),
         chart("Held-out sentence pairs told", _percent,
               line("pairs told", "main", evaluations, "pair_accuracy", 100.0), limit=100.0),
-        chart("Learning rate", _percent, rate, limit=100.0),
+        chart("Learning rate", _percent, *([rate] if len(rate.points) > 1 else []), limit=100.0),
     ]  # fmt: skip
     return [drawn for drawn in charts if drawn]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,8 +23,8 @@ class Compared(BaseModel):
 class Corpus(CorpusFacts):
     """A corpus, with what its leak guard did."""
 
-    exclude: list[Compared] | None = None  # type: ignore[assignment]
-    left_out: dict[str, int] = {}
+    exclude: list[Compared] | None = None
+    left_out: dict[str, int] | None = None
 
 
 class Facts(PretrainingFacts):
@@ -54,8 +53,8 @@ def further_pretraining(encoder: Path) -> list[PretrainingSection]:
                 seconds=facts.seconds,
                 corpus=corpus.name,
                 documents=corpus.documents,
-                compared_with=cast(list[object], [one.model_dump() for one in corpus.exclude or ()]),
-                left_out=dict(corpus.left_out),
+                compared_with=[{"name": one.name, "texts": one.texts} for one in corpus.exclude or ()],
+                left_out=corpus.left_out or {},
                 transductive=bool(corpus.transductive),
             )
         )

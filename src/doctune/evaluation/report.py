@@ -30,6 +30,7 @@ from doctune.evaluation.schema import (
     EpochValidation,
     HardError,
     LearningRate,
+    PretrainingSection,
     Report,
     SeedRun,
     SeedsSection,
@@ -127,6 +128,7 @@ def summary_table(report: Report) -> str:
     encoder, data, best, time = report["encoder"], report["data"], report["best"], report["time"]
     lines = [
         ("encoder", f"{encoder['name']} ({_shape(encoder)})"),
+        *(("pre-trained", _pretrained_line(run)) for run in report.get("further_pretraining", ())),
         ("documents", f"train {data['train']:,}, validation {data['validation']:,}, test {data['test']:,}"),
         *([("labels", _chosen_line(data["train_examples"]))] if "train_examples" in data else []),
         ("classes", f"{len(data['labels']):,}"),
@@ -210,6 +212,11 @@ def _half(summary: SeedSummaryJson) -> float | None:
 def _shape(encoder: EncoderSection) -> str:
     millions = f"{encoder['num_parameters'] / 1e6:.1f} M parameters"
     return f"{encoder['num_layers']} layers of {encoder['hidden_size']}, {millions}, {encoder['packing']}"
+
+
+def _pretrained_line(run: PretrainingSection) -> str:
+    steps, tokens = _whole(run["steps"]), _whole(run["tokens"])
+    return f"on {run['corpus'] or '–'}, {steps} steps, {tokens} tokens"
 
 
 def _chosen_line(chosen: ChosenExamples) -> str:

@@ -124,8 +124,34 @@ class SeedsSection(TypedDict):
     details_of: NotRequired[int]
 
 
+class ComparedTexts(TypedDict):
+    """Validation or test texts that a corpus was searched for."""
+
+    name: str
+    texts: int
+
+
+class PretrainingSection(TypedDict):
+    """One run of further pre-training behind the encoder; `left_out` counts documents of its corpus by reason.
+
+    None is not known. `kept_step` is the step whose weights it kept, `transductive`: its corpus holds test texts.
+    """
+
+    base_encoder: str | None
+    objective: str | None
+    steps: int | None
+    kept_step: int | None
+    tokens: int | None
+    seconds: float | None
+    corpus: str | None
+    documents: int | None
+    compared_with: list[ComparedTexts]
+    left_out: dict[str, int]
+    transductive: bool
+
+
 class Report(TypedDict):
-    """All of report.json."""
+    """All of report.json; `further_pretraining` is there where the encoder's folder tells of any, the latest first."""
 
     doctune: str
     created: str
@@ -143,3 +169,4 @@ class Report(TypedDict):
     warnings: list[str]
     command: str
     seeds: NotRequired[SeedsSection]
+    further_pretraining: NotRequired[list[PretrainingSection]]

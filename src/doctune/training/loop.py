@@ -56,7 +56,8 @@ class Run:
     """The collaborators of one run: what `train` and its helpers share.
 
     `budget` says when it is over, `evaluate_after` at which of its positions the model is validated. The progress bar
-    counts `bar` of these units of the state. `factor` is over the budget's positions.
+    counts `bar` of these units of the state. `factor` is over the budget's positions. At position `keep_at` a second
+    checkpoint is kept, from which the run goes on if it is given another budget.
     """
 
     model: Any
@@ -70,6 +71,7 @@ class Run:
     device: Device
     seed: int
     patience: int | None = None
+    keep_at: int | None = None
 
 
 def train(
@@ -110,6 +112,8 @@ def train(
                 stopped = run.patience is not None and state.without_gain >= run.patience
                 if evaluated is not None:
                     evaluated(state)
+            if checkpoints is not None and before < (run.keep_at or 0) <= budget.position(state):
+                checkpoints.keep(state, model, run.optimizer, best_weights)
             if checkpoints is not None:
                 checkpoints.save_if_due(state, model, run.optimizer, best_weights)
     if best_weights is not None:
@@ -127,7 +131,7 @@ def _timed_step(run: Run, state: TrainingState) -> tuple[float, float, dict[str,
     norm = _clip(run.optimizer, run.max_grad_norm)
     if not math.isfinite(norm):
         raise _not_finite("gradient", state.step, run, [int(row) for batch in window for row in batch.rows])
-    factor = run.factor(position)
+    factor = run.factor(run.budget.last_position(state, sum(batch.num_tokens for batch in window)))
     for group in run.optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
     run.optimizer.step()

@@ -16,13 +16,20 @@ def make_schedule(settings: ScheduleSettings, total_steps: int) -> Factor:
     schedules: dict[str, Factor] = {
         "slanted-triangular": lambda step: _rise(step, warmup, total, _line),
         "constant": lambda step: _rise(step, warmup, total, lambda _: 1.0),
-        "trapezoid": lambda step: _trapezoid(step, warmup, total, getattr(settings, "decay", 0.2)),
+        "trapezoid": lambda step: _trapezoid(step, warmup, total, settings.decay),
         "cosine": lambda step: _rise(step, warmup, total, lambda x: 0.5 * (1.0 + math.cos(math.pi * x))),
         "warmup-linear": lambda step: original(step, warmup, total, _line),
         "warmup-constant": lambda step: original(step, warmup, total, lambda _: 1.0),
         "warmup-cosine": lambda step: original(step, warmup, total, lambda x: 0.5 * (1.0 + math.cos(math.pi * x))),
     }
     return schedules[settings.schedule]
+
+
+def falls_from(settings: ScheduleSettings, total_steps: int) -> int | None:
+    """The last step before the rate falls, for a schedule that stays at its peak until then; None for others."""
+    if settings.schedule != "trapezoid":
+        return None
+    return max(total_steps - max(round(settings.decay * total_steps), 1), 1)
 
 
 def _line(x: float) -> float:

@@ -79,27 +79,49 @@ class TrainingState:
 class Checkpoints:
     """The last checkpoint of a run in `folder`, written when `minutes` have passed since the one before.
 
-    `run` identifies settings and data: a checkpoint of another run is refused.
+    `run` identifies settings and data: a checkpoint of another run is refused. `budget` may change: then the run goes
+    on from the checkpoint that was kept at a certain point, if it is past that.
     """
 
     folder: Path
     minutes: float
     run: str
+    budget: str = ""
     saved: float = field(default_factory=time.monotonic)
 
     def save_if_due(
         self, state: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer, best: Weights | None
     ) -> None:
         """Write a checkpoint if it is time; the one before is replaced only when this one is complete."""
-        if time.monotonic() - self.saved < 60 * self.minutes:
-            return
-        with atomic_folder(self.folder) as temporary:
+        if time.monotonic() - self.saved >= 60 * self.minutes:
+            self._save(self.folder, state, model, optimizer, best)
+            self.saved = time.monotonic()
+
+    def keep(
+        self, state: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer, best: Weights | None
+    ) -> None:
+        """Write a second checkpoint, beside the other, which stays."""
+        self._save(self._kept, state, model, optimizer, best)
+
+    def exist(self) -> bool:
+        """Whether there is anything to go on from."""
+        return _read(self.folder) is not None or _read(self._kept) is not None
+
+    @property
+    def _kept(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}-kept")
+
+    def _save(
+        self, folder: Path, state: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer,
+        best: Weights | None,
+    ) -> None:  # fmt: skip
+        with atomic_folder(folder) as temporary:
             save_model(model, str(temporary / "model.safetensors"))  # weights that are shared are written once
             save_file(_optimizer_tensors(optimizer), temporary / "optimizer.safetensors")
             if best is not None:
                 save_file(best, temporary / "best.safetensors")
-            write_json(temporary / "state.json", {"run": self.run, "state": dataclasses.asdict(state)})
-        self.saved = time.monotonic()
+            content = {"run": self.run, "budget": self.budget, "state": dataclasses.asdict(state)}
+            write_json(temporary / "state.json", content)
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[TrainingState, Weights | None]:
         """Put the checkpoint into model and optimiser; a fresh state if there is none.
@@ -107,18 +129,27 @@ class Checkpoints:
         Raises `CheckpointError` if it belongs to another run.
         """
         recover_folder(self.folder)
-        path = self.folder / "state.json"
-        if not path.is_file():
+        folder = self.folder
+        content = _read(folder)
+        kept = _read(self._kept)
+        if kept is not None and (content is None or content.get("budget", self.budget) != self.budget):
+            folder, content = self._kept, kept
+        if content is None:
             return TrainingState(), None
-        content = json.loads(path.read_text(encoding="utf-8"))
         if content["run"] != self.run:
-            raise CheckpointError(
-                f"{self.folder}: this checkpoint is of other data or another recipe; give a new --output"
-            )
-        load_model(model, self.folder / "model.safetensors")
-        _restore_optimizer(optimizer, load_file(self.folder / "optimizer.safetensors"))
-        best = self.folder / "best.safetensors"
+            raise CheckpointError(f"{folder}: this checkpoint is of other data or another recipe; give a new --output")
+        load_model(model, folder / "model.safetensors")
+        _restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
+        best = folder / "best.safetensors"
         return TrainingState.from_json(content["state"]), load_file(best) if best.is_file() else None
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    path = folder / "state.json"
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def _contiguous(tensors: Weights) -> Weights:

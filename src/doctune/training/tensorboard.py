@@ -55,15 +55,15 @@ class EventFiles:
 
     def _open(self) -> Any:
         if self._writer is None and not self._useless:
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of old packages below tensorboard: none of our user's business
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of packages below tensorboard: none of our user's business
+                try:
                     module = importlib.import_module("torch.utils.tensorboard")
-            except Exception as error:  # an installation that is broken must not cost the run
-                print(f"tensorboard is installed but cannot be used ({error}); metrics.jsonl has all", file=sys.stderr)
-                self._useless = True
-                return None
-            self._writer = module.SummaryWriter(str(self.folder), purge_step=self._purge)
+                except Exception as error:  # an installation that is broken must not cost the run
+                    print(f"tensorboard cannot be used ({error}); metrics.jsonl has all figures", file=sys.stderr)
+                    self._useless = True
+                    return None
+                self._writer = module.SummaryWriter(str(self.folder), purge_step=self._purge)
             weakref.finalize(self, self._writer.close)
         return self._writer
 
