@@ -150,6 +150,12 @@ def test_what_a_reader_must_know(finished: MakeRun) -> None:
     assert "task, transductive" in render_html(made)
 
 
+def test_what_was_seen_in_an_earlier_pretraining_stays_seen(finished: MakeRun) -> None:
+    earlier = facts(500, name="first", transductive=True)
+    later = {**facts(1000, name="second", transductive=False), "before": earlier}
+    assert any("a: further pre-trained on the texts" in warning for warning in two(finished, facts=later)["warnings"])
+
+
 def test_a_corpus_that_nobody_searched_for_test_texts(finished: MakeRun) -> None:
     never = finished("never", [range(3), range(4)], facts(1000, exclude=[], transductive=False))
     searched = finished("searched", [range(3), range(4)], facts(1000, exclude=[{"name": "test.csv", "texts": 9}]))

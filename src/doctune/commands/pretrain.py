@@ -136,7 +136,8 @@ def summary(result: Pretrained) -> str:
         text = f"on held-out documents: masked words loss {held_out['mlm_loss']:.3f}, "
         text += f"accuracy {100 * held_out['mlm_accuracy']:.1f} %"
         if "pair_accuracy" in held_out:
-            text += f"; pairs accuracy {100 * held_out['pair_accuracy']:.1f} %"
+            text += f"; pairs accuracy {100 * held_out['pair_accuracy']:.1f} %, "
+            text += f"{100 * held_out['pair_majority']:.1f} % by always saying the same"
         lines.append(f"{text} (step {facts['kept_step']:,})")
     if facts["corpus"]["transductive"]:
         lines.append("the corpus holds texts of the test set (--transductive): say so beside any figure")

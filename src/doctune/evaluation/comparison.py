@@ -57,6 +57,12 @@ class PretrainingFacts(BaseModel):
     seconds: float | None = None
     base_encoder: str | None = None
     corpus: CorpusFacts = CorpusFacts()
+    before: PretrainingFacts | None = None
+
+    @property
+    def saw_test_texts(self) -> bool:
+        """Whether this pre-training, or one before it, was transductive."""
+        return bool(self.corpus.transductive) or (self.before is not None and self.before.saw_test_texts)
 
 
 Facts = TypeVar("Facts", bound=PretrainingFacts)
@@ -300,7 +306,9 @@ def _warnings(
     left_out = base.report["data"]["left_out_empty"]
     about = {
         "further pre-trained on the texts of the test documents themselves (transductive): these errors hold for these "
-        "documents, and flatter for new ones.": [name for name, corpus in corpora.items() if corpus.transductive],
+        "documents, and flatter for new ones.": [
+            r.name for r in adapted if r.pretraining and r.pretraining.saw_test_texts
+        ],
         "the corpus was not searched for the test texts, so it may hold some; make it anew with doctune corpus "
         "--exclude.": [n for n, corpus in corpora.items() if corpus.exclude == [] and not corpus.transductive],
         "another tokenizer than that of the base encoder: the difference is of encoder and tokenizer together, and the "
