@@ -27,7 +27,7 @@ os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", RAYON_NUM
 import numpy as np
 from plain_pretraining import PlainTokenizer, Sequence, instances, padded_batches
 
-from doctune.encoders.load import resolve_encoder
+from doctune.encoders.resolve import resolve_encoder
 from doctune.settings.pretraining import MaskingSettings, PairSettings
 from doctune.store.masking import mask
 from doctune.store.pairs import Instances, Packed, assemble, plan_instances
