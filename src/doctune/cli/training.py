@@ -28,12 +28,15 @@ COMPARE_EXAMPLES = """examples:
                   --train-examples 100 --max-seq-len 256 --seeds 5 --output runs/few-labels
 """
 CORPUS_USAGE = """
-  doctune corpus SOURCE... [--exclude FILE...] --encoder DIR_OR_ID --output DIR [any setting below]
+  doctune corpus SOURCE... [--exclude FILE...] --encoder DIR_OR_ID [--add-pieces N] --output DIR [any setting below]
+  doctune corpus SOURCE... [--exclude FILE...] --new-vocabulary SIZE --output DIR [any setting below]
   doctune corpus --config FILE --output DIR [any setting below]
   doctune corpus --stats CORPUS [--task SOURCE...] [--json FILE]"""
 CORPUS_EXAMPLES = """examples:
   doctune corpus reviews.jsonl --exclude test.csv --encoder bert-base-uncased --output corpora/reviews
   doctune corpus imdb:DIR:train+unsup --exclude imdb:DIR:test --encoder minilm --output corpora/imdb
+  doctune corpus notes/ --encoder bert-base-uncased --add-pieces 2000 --output corpora/notes
+  doctune corpus texts/ --new-vocabulary 16000 --output corpora/general
   doctune corpus task.csv domain/ --weights 2 0.5 --text body --encoder ./my-encoder --output corpora/mixed
 An interrupted corpus goes on when the same command is run again.
 """

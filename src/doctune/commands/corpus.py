@@ -14,7 +14,7 @@ from doctune.files import watch_reading
 from doctune.progress import Progress
 from doctune.readers.documents import Opened, open_documents
 from doctune.settings import CorpusSettings
-from doctune.store.corpus import LEDGER, Corpus
+from doctune.store.corpus import LEDGER, Corpus, VocabularyRecord
 from doctune.store.corpus_build import build_corpus
 from doctune.store.corpus_part import Document, Part
 from doctune.text.tokenizer import TextTokenizer
@@ -28,7 +28,9 @@ def run(settings: CorpusSettings) -> Corpus:
     """Make the corpus, or continue one that was interrupted."""
     sources = [open_documents(source.path, source.reading(settings.reading)) for source in settings.sources]
     excluded = [open_documents(path, settings.reading) for path in settings.leaks.exclude]
-    tokenizer = TextTokenizer.load(resolve_encoder(settings.encoder, settings.revision))
+    tokenizer = None
+    if settings.encoder is not None:
+        tokenizer = TextTokenizer.load(resolve_encoder(settings.encoder, settings.revision))
     workers = settings.workers or _cores()
     if settings.write_text is not None and Path(settings.write_text).expanduser().exists():
         raise ConfigError(f"write_text: {settings.write_text} is there already; remove it, or name another file")
@@ -36,7 +38,10 @@ def run(settings: CorpusSettings) -> Corpus:
     total = None if None in sizes else sum(size or 0 for size in sizes)
     with _Reading(total) as reading:
         texts = _counted(_documents(excluded))
-        return build_corpus(reading.documents(sources), settings, tokenizer, workers, texts, reading.finished)
+        return build_corpus(
+            reading.documents(sources, "corpus"), settings, tokenizer, workers, texts, reading.finished,
+            reading.documents(sources, "count words"), reading.counted,
+        )  # fmt: skip
 
 
 def _cores() -> int:
@@ -48,18 +53,23 @@ class _Reading:
     """Shows how much of the input is read, in megabytes on the disk, and how many documents are done."""
 
     def __init__(self, total: int | None) -> None:
-        self.progress = Progress(None if total is None else math.ceil(total / MEGABYTE), "corpus", "MB read")
+        self.total = None if total is None else math.ceil(total / MEGABYTE)
+        self.progress: Progress | None = None
         self.read = self.shown = self.done = 0
 
     def __enter__(self) -> _Reading:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.close()
+        if self.progress is not None:
+            self.progress.close()
 
-    def documents(self, sources: Sequence[Sequence[Opened]]) -> Iterator[Document]:
-        """The documents of all sources in their order."""
-        before = 0
+    def documents(self, sources: Sequence[Sequence[Opened]], what: str) -> Iterator[Document]:
+        """The documents of all sources in their order; `what` they are read for is shown."""
+        before = self.read = self.shown = self.done = 0
+        if self.progress is not None:
+            self.progress.close()
+        self.progress = Progress(self.total, what, "MB read")
         with watch_reading(self._tell):
             for number, parts in enumerate(sources):
                 for part in parts:
@@ -69,7 +79,11 @@ class _Reading:
 
     def finished(self, part: Part) -> None:
         """Count what has been made."""
-        self.done += part.documents
+        self.counted(part.documents)
+
+    def counted(self, documents: int) -> None:
+        """Count documents that are done."""
+        self.done += documents
         self._show()
 
     def _tell(self, count: int) -> None:
@@ -77,7 +91,8 @@ class _Reading:
 
     def _show(self) -> None:
         whole = math.ceil(self.read / MEGABYTE)
-        self.progress.advance(whole - self.shown, f"{self.done:,} documents")
+        if self.progress is not None:
+            self.progress.advance(whole - self.shown, f"{self.done:,} documents")
         self.shown = whole
 
 
@@ -109,9 +124,27 @@ def summary(corpus: Corpus) -> str:
     for what, counts in (("left out", manifest.left_out), ("KEPT though excluded (transductive)", manifest.kept)):
         if counts:
             lines.append(f"{what}: {', '.join(f'{count:,} {reason}' for reason, count in counts.items())}")
+    if manifest.vocabulary is not None:
+        lines += _vocabulary(manifest.vocabulary, manifest.tokenizer.vocab_size)
     if manifest.left_out or manifest.kept:
         lines.append(f"ledger  {corpus.folder / LEDGER}")
     return "\n".join([*lines, f"corpus  {corpus.folder}"])
+
+
+def _vocabulary(record: VocabularyRecord, size: int) -> list[str]:
+    """The corpus's own vocabulary, and how far it breaks words."""
+    after, before = record.after, record.before
+    if before is None:
+        return [
+            f"vocabulary: {record.pieces:,} word pieces; {after.pieces_per_word:.3f} of them a word, "
+            f"{100 * after.broken:.1f} % of the words in two or more, {100 * after.unknown:.2g} % unknown"
+        ]
+    return [
+        f"vocabulary: {record.pieces:,} new pieces, {size:,} in all: {', '.join(record.first)}"
+        + (", ..." if record.pieces > len(record.first) else ""),
+        f"pieces a word: {before.pieces_per_word:.3f} before, {after.pieces_per_word:.3f} now; words in two or more: "
+        f"{100 * before.broken:.1f} % before, {100 * after.broken:.1f} % now",
+    ]
 
 
 def boilerplate(corpus: Corpus) -> list[str]:

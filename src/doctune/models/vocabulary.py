@@ -17,8 +17,8 @@ def grow_vocabulary(
 ) -> None:
     """Give each new piece the mean of the rows of its old pieces; `pieces` has these by the new piece's id.
 
-    The word embeddings [V, H], the decoder, which stays tied to them where it was, and its bias [V] become longer; old rows
-    stay as they are. A row that the model has beyond its tokenizer's ids is taken for a piece. `config` gets the new size.
+    The word embeddings [V, H], the decoder, which stays tied to them where it was, and its bias [V] become longer; old
+    rows stay. Rows that the model has beyond its tokenizer's ids are taken first. `config` gets the new size.
     """
     table: Any = encoder.model.get_input_embeddings()
     path = mlm.decoder_name.rpartition(".")[0]

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from doctune.config import Settings
 from doctune.errors import DataError
+from doctune.text.extension import Fragmentation
 from doctune.text.tokenizer import TextTokenizer
 
 MANIFEST = "corpus.json"
@@ -74,6 +75,20 @@ class ExcludeRecord(Settings):
     texts: int
 
 
+class VocabularyRecord(Settings):
+    """A vocabulary that the corpus made: a new one, or the encoder's with new pieces at its end.
+
+    `pieces` counts all pieces of a new one, or the new pieces, of which `first` are the first ones. `before` is how far
+    the encoder's own pieces break words, `after` how far these do.
+    """
+
+    kind: Literal["new", "extended"]
+    pieces: int
+    first: tuple[str, ...] = ()
+    before: Fragmentation | None = None
+    after: Fragmentation
+
+
 class Manifest(Settings):
     """`corpus.json`: what a corpus holds and how it was made.
 
@@ -85,6 +100,7 @@ class Manifest(Settings):
     doctune: str
     name: str
     tokenizer: TokenizerRecord
+    vocabulary: VocabularyRecord | None = None
     splitter: str
     segmenter: str
     sources: tuple[SourceRecord, ...]

@@ -28,9 +28,11 @@ from doctune.store.corpus import (
     Sizes,
     SourceRecord,
     TokenizerRecord,
+    VocabularyRecord,
 )  # fmt: skip
-from doctune.store.corpus_part import LEAK_INDEX, Document, Job, Part, Piece, unfinished
-from doctune.store.corpus_workers import make_parts
+from doctune.store.corpus_part import LEAK_INDEX, Document, Job, Part, Piece, make_part, unfinished
+from doctune.store.corpus_vocabulary import CountJob, make_tokenizer, word_rules
+from doctune.store.corpus_workers import in_order
 from doctune.store.leaks import write_index
 from doctune.text.tokenizer import TextTokenizer
 
@@ -41,32 +43,42 @@ MOST_SOURCES = 2**15
 
 
 def build_corpus(
-    documents: Iterable[Document], settings: CorpusSettings, tokenizer: TextTokenizer, workers: int,
+    documents: Iterable[Document], settings: CorpusSettings, tokenizer: TextTokenizer | None, workers: int,
     excluded: Iterable[Document] = (), finished: Callable[[Part], None] = lambda part: None,
+    first_pass: Iterable[Document] = (), counted: Callable[[int], None] = lambda count: None,
 ) -> Corpus:  # fmt: skip
     """Make the corpus in `settings.output` from its documents, with so many worker processes.
 
-    `excluded` are the texts of the leak guard; their `source` is a position in `settings.leaks.exclude`. `finished` is
-    called for each shard in order. Memory: the text of a shard for each worker and two more, whatever the size of the
-    corpus, and the names of the excluded texts.
+    `tokenizer` is the encoder's, None for a new vocabulary. `first_pass` are the documents once more, whose words are
+    counted for a new vocabulary or new pieces; `counted` is told of how many. `excluded` are the texts of the leak
+    guard; their `source` is a position in `settings.leaks.exclude`. `finished` is called for each shard in order.
+    Memory: the text of a shard for each worker and two more, whatever the size of the corpus, and the names of the
+    excluded texts.
     Raises `DataError` if no document is left, or if the folder holds something else.
     """
     if len(settings.sources) > MOST_SOURCES:
         raise ConfigError(f"sources: {len(settings.sources):,}, at most {MOST_SOURCES:,}; name a folder instead")
     folder = Path(settings.output).expanduser()
-    fingerprint = content_hash(settings.model_dump_json(exclude=ELSEWHERE), tokenizer.hash, str(VERSION))
+    rules = word_rules(settings, tokenizer)
+    given = "" if tokenizer is None else tokenizer.hash
+    fingerprint = content_hash(settings.model_dump_json(exclude=ELSEWHERE), given, str(VERSION))
     _claim(folder, fingerprint)
-    tokenizer.save(folder)
     names = _index(folder, settings, excluded) if settings.leaks.exclude else _Names([], "")
-    job = Job(
-        folder, content_hash(fingerprint, names.hash), settings.sentences, settings.leaks,
-        settings.write_text is not None,
-    )  # fmt: skip
+    key = content_hash(fingerprint, names.hash)
+    vocabulary = None
+    if rules is not None:
+        pieces = cut(first_pass, settings.shard_bytes)
+        counts = CountJob(folder, key, rules, settings.sentences, settings.leaks)
+        tokenizer, vocabulary = make_tokenizer(counts, settings, tokenizer, pieces, workers, counted)
+        key = content_hash(key, tokenizer.hash)
+    assert tokenizer is not None
+    tokenizer.save(folder)
+    job = Job(folder, key, settings.sentences, settings.leaks, settings.write_text is not None)
     parts = []
-    for part in make_parts(job, cut(documents, settings.shard_bytes), workers):
+    for part in in_order(make_part, job, cut(documents, settings.shard_bytes), workers):
         parts.append(part)
         finished(part)
-    manifest = _manifest(settings, tokenizer, folder, parts, names)
+    manifest = _manifest(settings, tokenizer, vocabulary, folder, parts, names)
     if not manifest.shards:
         shutil.rmtree(folder / UNFINISHED)
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in manifest.left_out.items())
@@ -142,8 +154,9 @@ def _claim(folder: Path, fingerprint: str) -> None:
 
 
 def _manifest(
-    settings: CorpusSettings, tokenizer: TextTokenizer, folder: Path, parts: Sequence[Part], names: _Names
-) -> Manifest:
+    settings: CorpusSettings, tokenizer: TextTokenizer, vocabulary: VocabularyRecord | None, folder: Path,
+    parts: Sequence[Part], names: _Names,
+) -> Manifest:  # fmt: skip
     left_out: Counter[str] = Counter()
     kept: Counter[str] = Counter()
     figures = [Counter[str]() for _ in settings.sources]
@@ -161,7 +174,7 @@ def _manifest(
     total = {key: sum(figure[key] for figure in figures) for key in Sizes.model_fields}
     return Manifest(
         doctune=doctune.__version__, name=settings.name or folder.resolve().name,
-        tokenizer=TokenizerRecord(hash=tokenizer.hash, vocab_size=tokenizer.size),
+        tokenizer=TokenizerRecord(hash=tokenizer.hash, vocab_size=tokenizer.size), vocabulary=vocabulary,
         splitter=settings.sentences.splitter, segmenter=settings.sentences.segmenter, sources=tuple(sources),
         exclude=tuple(exclude), similarity=settings.leaks.similarity, transductive=settings.leaks.transductive,
         left_out=dict(sorted(left_out.items())), kept=dict(sorted(kept.items())),

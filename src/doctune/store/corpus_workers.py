@@ -1,4 +1,4 @@
-"""Pieces of a corpus spread over processes, and their parts back in order."""
+"""Pieces of a corpus spread over processes, and what is made of them back in order."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
 from multiprocessing.connection import wait
+from typing import TypeVar
 
 from doctune.errors import UserError
-from doctune.store.corpus_part import Job, Part, Piece, make_part
+from doctune.store.corpus_part import Piece
+
+Job = TypeVar("Job")
+Made = TypeVar("Made")
 
 
-def make_parts(job: Job, pieces: Iterator[Piece], workers: int) -> Iterator[Part]:
-    """The parts in the order of the pieces; at most two pieces more than there are workers are in memory.
+def in_order(make: Callable[[Job, Piece], Made], job: Job, pieces: Iterator[Piece], workers: int) -> Iterator[Made]:
+    """What `make` makes of the pieces, in their order; at most two pieces more than there are workers are in memory.
 
     A single piece is made in this process: to start another costs more than it gives.
     Raises `UserError` if a worker is killed; what is finished stays.
@@ -26,13 +30,13 @@ def make_parts(job: Job, pieces: Iterator[Piece], workers: int) -> Iterator[Part
     first = list(_taken(pieces, 1 if workers == 1 else 2))
     if len(first) < 2:
         for piece in chain(_drained(first), pieces):
-            yield make_part(job, piece)
+            yield make(job, piece)
         return
-    waiting: deque[Future[Part]] = deque()
+    waiting: deque[Future[Made]] = deque()
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start)
     try:
         for piece in chain(_drained(first), pieces):
-            waiting.append(pool.submit(make_part, job, piece))
+            waiting.append(pool.submit(make, job, piece))
             if len(waiting) > workers:
                 yield waiting.popleft().result()
         while waiting:

@@ -42,6 +42,11 @@ def make_splitter(settings: SentenceSettings) -> Splitter:
             return lambda text: _each(chinese if mostly_chinese(text) else rules, breaks(text))
 
 
+def without_breaks(text: str) -> str:
+    """The text with a space for each HTML line break, so that its characters are no words."""
+    return _HTML_BREAK.sub(" ", text) if "<" in text else text
+
+
 def lines(text: str) -> list[str]:
     """Each line that is not white space, stripped; only a line feed ends a line."""
     return _stripped(text.split("\n"))
