@@ -43,7 +43,7 @@ def make_run(
     made = make_optimizer(groups, OptimizerSettings(optimizer=optimizer), lambda step: 1.0)
     return LoopRun(
         model, feed, budget, feed.ends, ("examples", feed.num_documents()), made, lambda step: 1.0, 1.0, CPU, seed,
-        training.patience,
+        training.patience, keep_last=training.select == "last",
     )  # fmt: skip
 
 
@@ -147,6 +147,18 @@ def test_evaluations_and_fractions_of_an_epoch(run: Run) -> None:
     _, outcome = run(iter(range(9)), epochs=1.5, evaluations_per_epoch=2)
     assert [record.step for record in outcome.records] == [3, 5, 7]
     assert outcome.records[-1].epoch == pytest.approx(1.5, abs=0.1)
+
+
+def test_the_last_weights_are_kept_where_that_is_asked_for(run: Run) -> None:
+    scores = [0.5, 0.9, 0.7, 0.8]
+    best, _ = run(iter(scores), epochs=4)
+    last, outcome = run(iter(scores), epochs=4, select="last")
+    plain, _ = run(epochs=4)
+    assert outcome.best == 3
+    assert torch.equal(weights(last), weights(plain))
+    assert not torch.equal(weights(last), weights(best))
+    _, stopped = run(iter([0.9, 0.5, 0.7, 0.8, 0.1]), epochs=5, select="last", patience=2)
+    assert (len(stopped.records), stopped.best) == (3, 2)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_documents(

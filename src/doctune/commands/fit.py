@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ from doctune.training.loop import Outcome, Run, train
 from doctune.training.optim import make_optimizer
 from doctune.training.schedule import make_schedule
 from doctune.training.state import Checkpoints, Evaluation
+
+
+# Validation documents below which their choice of an epoch is mostly noise.
+FEW = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,12 @@ def fit(
     groups, rates = parameter_groups(model, learning_rate, settings.optimizer.weight_decay, settings.layerwise)
     if announce:
         print(rate_table(rates))
+        if len(prepared.validation) < FEW and settings.training.select != "last":
+            print(
+                f"note: {len(prepared.validation)} validation documents choose the epoch, which is little more than "
+                f"chance; --select last keeps the last epoch instead",
+                file=sys.stderr,
+            )
     feed = DocumentFeed(prepared.train, collator, settings.training, seed)
     budget = Budget("step", len(feed.steps))
     factor = make_schedule(settings.schedule, budget.end)
@@ -75,14 +86,14 @@ def fit(
 
     def evaluate() -> Evaluation:
         metrics = _metrics(model, prepared.validation, collator, device)
-        score = (
-            -metrics.loss if settings.training.select == "loss" else float(getattr(metrics, settings.training.select))
+        return Evaluation(
+            _score(metrics, settings.training.select), {f"validation_{k}": v for k, v in _headline(metrics).items()}
         )
-        return Evaluation(score, {f"validation_{k}": v for k, v in _headline(metrics).items()})
 
     run = Run(
         model, feed, budget, feed.ends, ("examples", feed.num_documents()), optimizer, factor,
         settings.optimizer.max_grad_norm, device, seed, settings.training.patience,
+        keep_last=settings.training.select == "last",
     )  # fmt: skip
     checkpoints = Checkpoints(
         folder / "checkpoint", settings.training.checkpoint_minutes, identity(settings, prepared, seed)
@@ -144,6 +155,11 @@ def class_weights(settings: FinetuneSettings, train_set: Dataset) -> torch.Tenso
 
 def _metrics(model: Classifier, dataset: Dataset, collator: Collator, device: Device) -> Metrics:
     return compute(predict(model, dataset, collator, device), dataset.labels, dataset.names)
+
+
+def _score(metrics: Metrics, select: str) -> float:
+    """What chooses the best epoch; higher is better. Where the last one is kept, patience goes by the accuracy."""
+    return -metrics.loss if select == "loss" else metrics.macro_f1 if select == "macro_f1" else metrics.accuracy
 
 
 def _headline(metrics: Metrics) -> dict[str, float]:

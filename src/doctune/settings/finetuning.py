@@ -189,8 +189,10 @@ class TrainingSettings(Settings):
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
     patience: Positive | None = Field(None, description="stop after so many evaluations without improvement")
     evaluations_per_epoch: Positive = Field(1, description="validations in an epoch")
-    select: Literal["accuracy", "macro_f1", "loss"] = Field(
-        "accuracy", description="validation figure that chooses the best epoch"
+    select: Literal["accuracy", "macro_f1", "loss", "last"] = Field(
+        "accuracy",
+        description="validation figure that chooses the best epoch; last: none does, the last epoch is kept, which is "
+        "wiser where validation is a few documents",
     )
     checkpoint_minutes: Annotated[float, Field(ge=0.0)] = Field(
         10, description="minutes between checkpoints, from which --resume goes on"

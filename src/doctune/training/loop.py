@@ -57,7 +57,8 @@ class Run:
 
     `budget` says when it is over, `evaluate_after` at which of its positions the model is validated. The progress bar
     counts `bar` of these units of the state. `factor` is over the budget's positions. At position `keep_at` a second
-    checkpoint is kept, from which the run goes on if it is given another budget.
+    checkpoint is kept, from which the run goes on if it is given another budget. `keep_last`: the last weights are kept,
+    not the best.
     """
 
     model: Any
@@ -72,6 +73,7 @@ class Run:
     seed: int
     patience: int | None = None
     keep_at: int | None = None
+    keep_last: bool = False
 
 
 def train(
@@ -108,7 +110,8 @@ def train(
             if any(before < place <= budget.position(state) for place in run.evaluate_after):
                 if _evaluated_best(run, state, rate, evaluate, log):
                     # The last weights need no copy: they are in the model.
-                    best_weights = state_to_cpu(model) if budget.position(state) < budget.end else None
+                    over = budget.position(state) >= budget.end
+                    best_weights = None if over or run.keep_last else state_to_cpu(model)
                 stopped = run.patience is not None and state.without_gain >= run.patience
                 if evaluated is not None:
                     evaluated(state)
@@ -188,13 +191,14 @@ def _evaluated_best(
     state.losses = {}
     log.write(kind="evaluation", step=record.step, epoch=record.epoch, tokens=state.tokens,
               train_loss=record.train_loss, **(evaluation.record if evaluation else {}))  # fmt: skip
-    previous = state.records[state.best].evaluation
-    first = len(state.records) == 1
-    if first or evaluation is None or previous is None or evaluation.score > previous.score:
+    scores = [earlier.evaluation.score for earlier in state.records[:-1] if earlier.evaluation is not None]
+    if evaluation is None or not scores or evaluation.score > max(scores):
         state.best, state.without_gain = len(state.records) - 1, 0
         return True
     state.without_gain += 1
-    return False
+    if run.keep_last:
+        state.best = len(state.records) - 1
+    return run.keep_last
 
 
 def _note(state: TrainingState, unit: str) -> str:
