@@ -233,3 +233,18 @@ def test_an_encoder_that_tells_little_or_nothing(report: Any, tmp_path: Path) ->
     path.write_text('{"corpus": {"left_out": [1]}}')
     with pytest.raises(CheckpointError, match="mend or remove"):
         further_pretraining(tmp_path)
+
+
+def test_a_vocabulary_of_the_corpus_is_told(facts: MakeFacts, run: MakeRun) -> None:
+    after = {"pieces_per_word": 1.05, "broken": 0.0357, "unknown": 0.0}
+    before = {"pieces_per_word": 1.069, "broken": 0.0476, "unknown": 0.0}
+
+    def told(**vocabulary: Any) -> str:
+        path = write_pretraining_report(run(), facts(vocabulary={"after": after, **vocabulary}), "doctune pretrain ...")
+        return Page(path.read_text()).text
+
+    text = told(kind="extended", pieces=3, first=["cheesy", "dialog"], before=before)
+    assert "3 new pieces: cheesy, dialog, ...; 1.069 pieces a word before, 1.050 now" in text
+    assert "words in two or more: 4.8 % before, 3.6 % now" in text
+    text = told(kind="new", pieces=8000, first=[], before=None)
+    assert "8,000 pieces of its own; 1.050 pieces a word, words in two or more: 3.6 %" in text

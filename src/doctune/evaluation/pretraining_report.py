@@ -147,7 +147,7 @@ def render_pretraining(report: PretrainingReport) -> str:
         .render(
             report=report,
             facts=facts,
-            corpus={"kept": {}, **facts["corpus"]},
+            corpus={"kept": {}, "vocabulary": None, **facts["corpus"]},
             history=history(facts),
             held_out=held_out,
             first=evaluations[0] if held_out and len(evaluations) > 1 else None,
