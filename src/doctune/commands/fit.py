@@ -35,7 +35,6 @@ from doctune.training.optim import make_optimizer
 from doctune.training.schedule import make_schedule
 from doctune.training.state import Checkpoints, Evaluation
 
-
 # Validation documents below which their choice of an epoch is mostly noise.
 FEW = 50
 

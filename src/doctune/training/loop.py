@@ -57,8 +57,8 @@ class Run:
 
     `budget` says when it is over, `evaluate_after` at which of its positions the model is validated. The progress bar
     counts `bar` of these units of the state. `factor` is over the budget's positions. At position `keep_at` a second
-    checkpoint is kept, from which the run goes on if it is given another budget. `keep_last`: the last weights are kept,
-    not the best.
+    checkpoint is kept, from which the run goes on if it is given another budget. `keep_last`: the last weights are
+    kept, not the best.
     """
 
     model: Any
