@@ -154,6 +154,32 @@ def test_snapshots_are_encoders_on_the_way(pretrain: Callable[..., Done], tiny_e
     AutoModelForMaskedLM.from_pretrained(folders[0])
 
 
+def test_a_resumed_run_takes_no_snapshot_twice(
+    pretrain: Callable[..., Done], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two snapshots; measured often, so that a measurement comes before the second one is due."""
+    shape = ["--encoder", tiny_encoder, "--steps", 40, "--snapshots", 2, "--evaluations", 8, "--schedule", "trapezoid"]
+    shape += ["--checkpoint-minutes", 0]
+    from doctune.commands import pretrain_job
+
+    measured, times = pretrain_job.measure, []
+
+    def killed_at_the_sixth(*arguments: Any) -> dict[str, float]:
+        times.append(1)
+        if len(times) == 6:
+            raise KeyboardInterrupt
+        return measured(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pretrain_job, "measure", killed_at_the_sixth)
+        assert pretrain(*shape).code == 130
+    assert pretrain(*shape, "--resume").code == 0
+    run = tmp_path / "run"
+    assert [folder.name for folder in sorted((run / "snapshots").iterdir())] == ["step-0000020", "step-0000040"]
+    # Of the heads' warm-up nothing is left.
+    assert not [folder.name for folder in run.iterdir() if "heads" in folder.name and folder.is_dir()]
+
+
 def test_masked_words_alone(pretrain: Callable[..., Done], tiny_encoder: Path, tmp_path: Path) -> None:
     """Without pairs the pooler is not trained, and goes with the encoder as it was."""
     done = pretrain("--encoder", tiny_encoder, "--objective", "none", "--steps", 10, "--masking", "whole-word")

@@ -97,16 +97,15 @@ class Job:
             record = measure(loaded.model, measured_on, self.device)
             return Evaluation(-record["held_out_loss"], record)
 
-        def keep_snapshot(state: TrainingState) -> None:
-            if any(place <= budget.position(state) for place in snapshots):
-                while snapshots and snapshots[0] <= budget.position(state):
-                    snapshots.pop(0)
+        def keep_snapshot(state: TrainingState, before: int) -> None:
+            if any(before < place <= budget.position(state) for place in snapshots):
                 folder = self.output / SNAPSHOTS / f"step-{state.step:07d}"
                 self._save(loaded, facts_of(self, loaded, state, warmed_up), folder)
 
-        snapshots = list(budget.parts(settings.training.snapshots)) if settings.training.snapshots else []
+        snapshots = budget.parts(settings.training.snapshots)
         places = sorted({*budget.parts(settings.training.evaluations), *snapshots})
-        run = self._make_run(loaded, self.feed(train_on), budget, places)
+        keep_at = falls_from(settings.schedule, budget.end)
+        run = self._make_run(loaded, self.feed(train_on), budget, places, keep_at)
         outcome = train(
             run, evaluate if measured_on else None, log, self._checkpoints(CHECKPOINT, budget), keep_snapshot
         )
@@ -167,7 +166,9 @@ class Job:
         recipe = self._recipe(self.settings.pairs.sequence_len)
         return SequenceFeed(self.corpus.shards, held_out, recipe, seed, EVALUATION_BATCH).once(HELD_OUT_SEQUENCES)
 
-    def _make_run(self, loaded: PretrainingLoaded, feed: Feed, budget: Budget, places: Sequence[int]) -> Run:
+    def _make_run(
+        self, loaded: PretrainingLoaded, feed: Feed, budget: Budget, places: Sequence[int], keep_at: int | None = None
+    ) -> Run:
         settings = self.settings
         factor = make_schedule(settings.schedule, budget.end)
         assert settings.optimizer.learning_rate is not None
@@ -178,7 +179,7 @@ class Job:
         return Run(
             loaded.model, feed, budget, places, (budget.unit, budget.total), optimizer, factor,
             settings.optimizer.max_grad_norm, self.device, settings.training.seed, settings.training.patience,
-            falls_from(settings.schedule, budget.end),
+            keep_at,
         )  # fmt: skip
 
     def _warm_up_heads(self, loaded: PretrainingLoaded, choice: Choice, whole: Budget) -> float:

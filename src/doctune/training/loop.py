@@ -81,13 +81,14 @@ def train(
     evaluate: Callable[[], Evaluation] | None,
     log: MetricsLog,
     checkpoints: Checkpoints | None = None,
-    evaluated: Callable[[TrainingState], None] | None = None,
+    evaluated: Callable[[TrainingState, int], None] | None = None,
 ) -> Outcome:
     """Train until the budget is spent, validate where the run says, and leave the best weights in the model.
 
     The random numbers of a step depend on (seed, step) alone, so a run that goes on from its checkpoint ends with the
-    same weights. Without `evaluate` the last weights are the best. `evaluated` is called after each validation. Raises
-    `TrainingError` before the step whose loss or gradient is not finite, and names the documents in it.
+    same weights. Without `evaluate` the last weights are the best. `evaluated` is called after each validation, with
+    the position before that step. Raises `TrainingError` before the step whose loss or gradient is not finite, and
+    names the documents in it.
     """
     model, budget = run.model, run.budget
     state, best_weights = TrainingState(), None
@@ -114,7 +115,7 @@ def train(
                     best_weights = None if over or run.keep_last else state_to_cpu(model)
                 stopped = run.patience is not None and state.without_gain >= run.patience
                 if evaluated is not None:
-                    evaluated(state)
+                    evaluated(state, before)
             if checkpoints is not None and before < (run.keep_at or 0) <= budget.position(state):
                 checkpoints.keep(state, model, run.optimizer, best_weights)
             if checkpoints is not None:
