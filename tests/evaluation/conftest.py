@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,42 @@ from doctune.evaluation.metrics import Metrics, compute
 from doctune.evaluation.report import Report
 
 MakeReport = Callable[..., Report]
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+
+class Page(HTMLParser):
+    """Fails on a tag that closes what is not open; collects tags, attributes and visible text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open[-1:] == [tag], f"</{tag}> closes nothing"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).split())
 
 
 def made_up(size: int, count: int, accuracy: float, seed: int = 0, names: tuple[str, ...] | None = None) -> Metrics:
@@ -143,3 +180,9 @@ def report() -> MakeReport:
 def metrics() -> Callable[..., Any]:
     """The maker of metrics of a random classifier."""
     return made_up
+
+
+@pytest.fixture
+def parse() -> type[Page]:
+    """Reads a page of HTML, and fails where it is not well formed."""
+    return Page

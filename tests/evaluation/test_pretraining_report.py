@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -18,41 +17,6 @@ from doctune.evaluation.report import render_html, summary_table
 
 MakeFacts = Callable[..., dict[str, Any]]
 MakeRun = Callable[..., Path]
-
-
-class Page(HTMLParser):
-    """Fails on a tag that closes what is not open; collects tags, attributes and visible text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.words: list[str] = []
-        self.feed(page)
-        self.close()
-        assert not self.open, f"never closed: {self.open}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in {"meta", "link", "br", "img"}:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open[-1:] == [tag], f"</{tag}> closes nothing"
-        self.open.pop()
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self.words).split())
 
 
 @pytest.fixture
@@ -121,10 +85,10 @@ def run(tmp_path: Path) -> MakeRun:
 @pytest.mark.parametrize("held_out", [True, False])
 @pytest.mark.parametrize("scratch", [True, False])
 def test_the_page_is_well_formed_and_self_contained(
-    facts: MakeFacts, run: MakeRun, pairs: bool, held_out: bool, scratch: bool
+    facts: MakeFacts, run: MakeRun, pairs: bool, held_out: bool, scratch: bool, parse: Any
 ) -> None:
     folder = run(pairs=pairs, held_out=held_out)
-    page = Page(write_pretraining_report(folder, facts(pairs, held_out, scratch), "doctune pretrain ...").read_text())
+    page = parse(write_pretraining_report(folder, facts(pairs, held_out, scratch), "doctune pretrain ...").read_text())
     assert not {"script", "link", "iframe", "img", "object"} & set(page.tags)
     assert "http" not in "".join(value or "" for _, value in page.attributes)
     ids = [value for name, value in page.attributes if name == "id"]
@@ -154,17 +118,19 @@ def test_what_the_user_names_is_escaped(facts: MakeFacts, run: MakeRun) -> None:
         ({}, True, None),
     ],
 )
-def test_warnings(facts: MakeFacts, run: MakeRun, corpus: dict[str, Any], held_out: bool, said: str | None) -> None:
+def test_warnings(
+    facts: MakeFacts, run: MakeRun, corpus: dict[str, Any], held_out: bool, said: str | None, parse: Any
+) -> None:
     report = make_report(run(), facts(held_out=held_out, **corpus), "doctune pretrain")
     assert len(report["warnings"]) == (said is not None)
     if said is not None:
         assert said in report["warnings"][0]
-        assert said in Page(write_pretraining_report(run(), facts(held_out=held_out, **corpus), "x").read_text()).text
+        assert said in parse(write_pretraining_report(run(), facts(held_out=held_out, **corpus), "x").read_text()).text
 
 
-def test_what_was_seen_before_stays_seen(facts: MakeFacts, run: MakeRun) -> None:
+def test_what_was_seen_before_stays_seen(facts: MakeFacts, run: MakeRun, parse: Any) -> None:
     made = {**facts(), "before": facts(name="older", transductive=True)}
-    page = Page(write_pretraining_report(run(), made, "x").read_text()).text
+    page = parse(write_pretraining_report(run(), made, "x").read_text()).text
     assert "on older, 200 steps" in page
     assert "test set (transductive)" in page
 
@@ -196,7 +162,7 @@ def test_numbers_of_tokens() -> None:
     assert [short_count(x) for x in (0, 800, 25_000, 1_500_000, 2e9)] == ["0", "800", "25k", "1.5M", "2G"]
 
 
-def test_a_report_of_fine_tuning_tells_of_it(facts: MakeFacts, report: Any, tmp_path: Path) -> None:
+def test_a_report_of_fine_tuning_tells_of_it(facts: MakeFacts, report: Any, tmp_path: Path, parse: Any) -> None:
     before = facts(name="older", exclude=[])
     folder = tmp_path / "encoder"
     folder.mkdir()
@@ -205,7 +171,7 @@ def test_a_report_of_fine_tuning_tells_of_it(facts: MakeFacts, report: Any, tmp_
     assert [one["corpus"] for one in runs] == ["reviews", "older"]
     assert pretraining_warnings(runs) == []
     made = {**report(), "further_pretraining": runs}
-    page = Page(render_html(made)).text
+    page = parse(render_html(made)).text
     for said in (
         "Further pre-training", "Pre-training before that", "reviews, 900 documents",
         "200 steps (weights of step 150), 1,234,567 tokens, 12 min 34 s", "test.csv (400 texts)",
@@ -213,7 +179,7 @@ def test_a_report_of_fine_tuning_tells_of_it(facts: MakeFacts, report: Any, tmp_
     ):  # fmt: skip
         assert said in page
     assert "on reviews, 200 steps, 1,234,567 tokens" in summary_table(made)
-    assert "Further pre-training" not in Page(render_html(report())).text
+    assert "Further pre-training" not in parse(render_html(report())).text
 
 
 def test_a_transductive_corpus_is_a_warning(facts: MakeFacts, tmp_path: Path) -> None:
@@ -225,23 +191,23 @@ def test_a_transductive_corpus_is_a_warning(facts: MakeFacts, tmp_path: Path) ->
     assert "transductive" in warning
 
 
-def test_an_encoder_that_tells_little_or_nothing(report: Any, tmp_path: Path) -> None:
+def test_an_encoder_that_tells_little_or_nothing(report: Any, tmp_path: Path, parse: Any) -> None:
     assert further_pretraining(tmp_path) == []
     path = tmp_path / "doctune-pretraining.json"
     path.write_text("{}")
-    assert Page(render_html({**report(), "further_pretraining": further_pretraining(tmp_path)}))
+    assert parse(render_html({**report(), "further_pretraining": further_pretraining(tmp_path)}))
     path.write_text('{"corpus": {"left_out": [1]}}')
     with pytest.raises(CheckpointError, match="mend or remove"):
         further_pretraining(tmp_path)
 
 
-def test_a_vocabulary_of_the_corpus_is_told(facts: MakeFacts, run: MakeRun) -> None:
+def test_a_vocabulary_of_the_corpus_is_told(facts: MakeFacts, run: MakeRun, parse: Any) -> None:
     after = {"pieces_per_word": 1.05, "broken": 0.0357, "unknown": 0.0}
     before = {"pieces_per_word": 1.069, "broken": 0.0476, "unknown": 0.0}
 
     def told(**vocabulary: Any) -> str:
         path = write_pretraining_report(run(), facts(vocabulary={"after": after, **vocabulary}), "doctune pretrain ...")
-        return Page(path.read_text()).text
+        return parse(path.read_text()).text
 
     text = told(kind="extended", pieces=3, first=["cheesy", "dialog"], before=before)
     assert "3 new pieces: cheesy, dialog, ...; 1.069 pieces a word before, 1.050 now" in text

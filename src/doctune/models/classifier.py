@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from doctune.encoders.base import FAMILIES
@@ -10,6 +9,7 @@ from doctune.encoders.dropout import ByteDropout
 from doctune.encoders.load import Loaded
 from doctune.encoders.packed import TransformersEncoder
 from doctune.heads.linear import LinearHead
+from doctune.models.base import EncoderModel
 from doctune.pooling.layers import Kind, LayerPooling
 from doctune.pooling.tokens import Attention, Cls, Max, Mean, Pooler
 from doctune.tensors import Batch, HiddenStates, Loss, one_token_each
@@ -17,7 +17,7 @@ from doctune.tensors import Batch, HiddenStates, Loss, one_token_each
 TOKEN_POOLINGS = {"cls": Cls, "mean": Mean, "max": Max}
 
 
-class Classifier(nn.Module):
+class Classifier(EncoderModel):
     """Packed batch in, logits [D, C] out.
 
     Tokens are pooled in every chosen layer first, then the layers: "max over the last four layers" is the maximum of
@@ -27,13 +27,12 @@ class Classifier(nn.Module):
     def __init__(
         self, encoder: TransformersEncoder, token_pooling: nn.Module, layer_pooling: LayerPooling, head: LinearHead
     ) -> None:
-        super().__init__()
-        self.encoder, self.token_pooling, self.layer_pooling, self.head = encoder, token_pooling, layer_pooling, head
-        self.encoder_frozen = False
+        super().__init__(encoder)
+        self.token_pooling, self.layer_pooling, self.head = token_pooling, layer_pooling, head
 
     def features(self, batch: Batch) -> Tensor:
         """What the head sees: [D, F]."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_frozen):
+        with self.encoder_grad():
             states = self._states(batch)
         pooled: Tensor = self.layer_pooling([self.token_pooling(layer, states) for layer in states.layers])
         return pooled
@@ -60,25 +59,11 @@ class Classifier(nn.Module):
         assert batch.labels is not None
         return {"label": self.head.count(batch.labels)}
 
-    def freeze_encoder(self) -> None:
-        """Train only what is new: the encoder, and a pooler that came with it, stay as they are, without dropout."""
-        self.encoder_frozen = True
-        self.encoder.requires_grad_(False)
+    def freeze_encoder(self, frozen: bool = True) -> None:
+        """As for every model; a pooler that came with the encoder belongs to it."""
+        super().freeze_encoder(frozen)
         if isinstance(self.token_pooling, Pooler) and self.token_pooling.pretrained:
-            self.token_pooling.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> Classifier:
-        """As in PyTorch, but a frozen encoder stays in evaluation mode."""
-        super().train(mode)
-        if self.encoder_frozen:
-            self.encoder.eval()
-        return self
-
-    def layer_of(self, parameter_name: str) -> int:
-        """The layer of a parameter: -1 embeddings, 0 .. num_layers - 1, and `num_layers` for pooling and head."""
-        if parameter_name.startswith("encoder."):
-            return self.encoder.layer_of(parameter_name.removeprefix("encoder."))
-        return self.encoder.num_layers
+            self.token_pooling.requires_grad_(not frozen)
 
 
 def build_classifier(

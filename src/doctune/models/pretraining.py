@@ -18,6 +18,7 @@ from doctune.encoders.packed import TransformersEncoder
 from doctune.errors import ConfigError
 from doctune.heads.linear import LinearHead
 from doctune.heads.mlm import PATHS, MlmHead, masked_loss
+from doctune.models.base import EncoderModel
 from doctune.models.vocabulary import grow_vocabulary
 from doctune.pooling.tokens import Pooler
 from doctune.settings import EncoderSettings
@@ -29,7 +30,7 @@ PAIR_HEADS = {"bert": "cls.seq_relationship", "albert": "sop_classifier.classifi
 OWN_PAIR_HEAD = "sentence_pair"
 
 
-class PretrainingModel(nn.Module):
+class PretrainingModel(EncoderModel):
     """Packed batch in; losses over the masked tokens and over the pairs out.
 
     Logits exist for masked tokens only: [M, V]. `pooler` and `pair_head` are None without pairs.
@@ -38,16 +39,15 @@ class PretrainingModel(nn.Module):
     def __init__(
         self, encoder: TransformersEncoder, mlm: MlmHead, pooler: nn.Module | None, pair_head: LinearHead | None
     ) -> None:
-        super().__init__()
-        self.encoder, self.mlm, self.pooler, self.pair_head = encoder, mlm, pooler, pair_head
-        self.encoder_frozen = False
+        super().__init__(encoder)
+        self.mlm, self.pooler, self.pair_head = mlm, pooler, pair_head
 
     def forward(self, batch: MaskedBatch) -> tuple[Tensor, Tensor | None]:
         """Logits of the masked tokens [M, V], and of the pairs [N, 2] where there are any."""
         pairs = self.pair_head is not None and batch.pair_labels is not None
         num_masked = len(batch.masked_positions)
         rows = torch.cat([batch.masked_positions, batch.cu_seqlens[:-1]]) if pairs else batch.masked_positions
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_frozen):
+        with self.encoder_grad():
             hidden = self.encoder.read(batch, rows)
         words = self.mlm(hidden[:num_masked])
         if not pairs:
@@ -74,25 +74,6 @@ class PretrainingModel(nn.Module):
         if self.pair_head is not None and batch.pair_labels is not None:
             counts["pair"] = float(len(batch.pair_labels))
         return counts
-
-    def freeze_encoder(self, frozen: bool = True) -> None:
-        """Train the heads only (the decoder's tied weights belong to the encoder), or everything again."""
-        self.encoder_frozen = frozen
-        self.encoder.requires_grad_(not frozen)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> PretrainingModel:
-        """As in PyTorch, but a frozen encoder stays in evaluation mode."""
-        super().train(mode)
-        if self.encoder_frozen:
-            self.encoder.eval()
-        return self
-
-    def layer_of(self, parameter_name: str) -> int:
-        """The layer of a parameter; `num_layers` for pooler and heads."""
-        if parameter_name.startswith("encoder."):
-            return self.encoder.layer_of(parameter_name.removeprefix("encoder."))
-        return self.encoder.num_layers
 
 
 @dataclass(frozen=True, slots=True)
