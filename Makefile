@@ -82,6 +82,7 @@ wheel: $(STAMP)  ## build the wheel, install it alone and try it
 	@echo "==> trying it"
 	@cd build/wheel && venv/bin/doctune --help >/dev/null && venv/bin/doctune --version
 	@cd build/wheel && venv/bin/doctune demo --encoder tiny --smoke --output demo
+	@cd build/wheel && venv/bin/doctune demo --encoder doctune-mini --smoke --output demo-mini
 	@echo "==> $$(ls dist/*.whl) works"
 
 check: lint types contracts test  ## lint, types, contracts and test

@@ -196,6 +196,24 @@ def test_masked_words_alone(pretrain: Callable[..., Done], tiny_encoder: Path, t
     assert config["architectures"] == ["BertForMaskedLM"]
 
 
+def test_weights_of_16_bits_take_half_the_room(
+    pretrain: Callable[..., Done], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """Nothing but the writing differs; a finished run can be written again in another way."""
+    arguments = ["--encoder", tiny_encoder, "--steps", 5, "--head-warmup", "0", "--checkpoint-minutes", "0"]
+    assert pretrain(*arguments).code == 0
+    whole = weights(tmp_path / "run" / "model")
+    done = pretrain(*arguments, "--save-dtype", "float16", "--resume")
+    assert done.code == 0, done.err
+    folder = tmp_path / "run" / "model"
+    half = weights(folder)
+    assert all(torch.equal(half[name], tensor.half()) for name, tensor in whole.items())
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "float16"
+    model = AutoModelForMaskedLM.from_pretrained(folder)
+    assert model.dtype == torch.float16
+    assert pretrain("--encoder", folder, "--steps", 1, output="next").code == 0
+
+
 def test_a_sentence_transformers_folder_stays_one(
     pretrain: Callable[..., Done], tiny_encoder: Path, tmp_path: Path
 ) -> None:

@@ -50,7 +50,7 @@ def demo(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--encoder",
         default="minilm",
-        help="minilm (the registry wheel), a folder, or tiny (from scratch, fine-tuned with and without pre-training)",
+        help="minilm (the registry wheel), doctune-mini, a folder; or tiny: made here, with and without pre-training",
     )
     command.add_argument(
         "--output", default="runs/demo", help="run directory (default: runs/demo; an older demo there is replaced)"

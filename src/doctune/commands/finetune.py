@@ -21,7 +21,7 @@ from doctune.commands.fit import fit
 from doctune.commands.prepare import check_fit, make_collator, read, split
 from doctune.config import Settings, Tree, merge, read_toml, write_toml
 from doctune.devices import Device, choose_device
-from doctune.encoders.load import read_shape
+from doctune.encoders.load import float32_size, read_shape
 from doctune.encoders.resolve import resolve_encoder
 from doctune.errors import ConfigError, UserError
 from doctune.evaluation.pretraining_section import further_pretraining
@@ -167,10 +167,10 @@ def check_same(settings: Settings, path: Path, free: Mapping[str, Any] = FREE_TO
                 )
 
 
-def check_space(output: Path, encoder_folder: Path, seeds: int) -> None:
-    """Refuse to train what could not be saved."""
-    size = sum(file.stat().st_size for file in encoder_folder.glob("*.safetensors"))
-    needed, free = int(1.1 * size * seeds), shutil.disk_usage(output).free
+def check_space(output: Path, encoder_folder: Path, copies: int) -> None:
+    """Refuse to train what could not be saved: so many copies of the encoder's weights in float32."""
+    size = sum(map(float32_size, encoder_folder.glob("*.safetensors")))
+    needed, free = int(1.1 * size * copies), shutil.disk_usage(output).free
     if free < needed:
         raise UserError(
             f"{output}: no space left on the disk for the model: {needed / 2**20:,.0f} MiB are needed, "

@@ -56,7 +56,7 @@ def run(settings: PretrainSettings, command: str, resume: bool = False) -> Pretr
             check_same(settings, output / "config.toml", FREE_TO_CHANGE)
         start = _start_folder(settings, tokenizer, output)
         new_pieces = check_fit(settings, corpus, tokenizer, start)
-        check_space(output, start, 3 + settings.training.snapshots)
+        check_space(output, start, _copies(settings))
         write_toml(output / "config.toml", settings)
         write_json(output / "environment.json", environment(device, command))
         result = Job(settings, corpus, tokenizer, device, start, output, new_pieces).run()
@@ -102,6 +102,14 @@ def _start_folder(settings: PretrainSettings, tokenizer: TextTokenizer, output: 
         new_bert(folder, config, seeding.derive(settings.training.seed, "weights"))
         tokenizer.save(folder)
     return folder
+
+
+def _copies(settings: PretrainSettings) -> int:
+    """How often the weights are on the disk at most: a checkpoint also has the moments and the best weights."""
+    checkpoint = 4
+    kept = checkpoint if settings.schedule.schedule == "trapezoid" else 0
+    # The new checkpoint is complete before the old one goes.
+    return 2 * checkpoint + kept + settings.training.snapshots + 1
 
 
 def check_fit(

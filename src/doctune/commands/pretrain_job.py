@@ -46,7 +46,16 @@ MODEL, SNAPSHOTS, HEADS, CHECKPOINT = "model", "snapshots", "warmed-up", "checkp
 FREE_TO_CHANGE = {
     "output": True,
     "corpus": True,
-    "training": {"checkpoint_minutes", "device", "steps", "tokens", "minutes", "evaluations", "snapshots"},
+    "training": {
+        "checkpoint_minutes",
+        "device",
+        "steps",
+        "tokens",
+        "minutes",
+        "evaluations",
+        "snapshots",
+        "save_dtype",
+    },
 }
 
 
@@ -227,7 +236,9 @@ class Job:
     def _save(self, loaded: PretrainingLoaded, facts: dict[str, Any], folder: Path) -> None:
         """Write the encoder's folder, with its card and the ledgers of what was left out for it."""
         given = self.start if self.settings.start.encoder is not None else None
-        save_pretrained(loaded.model, loaded.config, self.tokenizer, facts, given, folder)
+        save_pretrained(
+            loaded.model, loaded.config, self.tokenizer, facts, given, folder, self.settings.training.save_dtype
+        )
         write_text(folder / "README.md", model_card(facts, self.output.resolve().name))
         ledgers = [(self.corpus.folder / LEDGER, LEDGER)] + ([(given / LEDGER, f"before-{LEDGER}")] if given else [])
         for ledger, name in ledgers:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -96,6 +97,16 @@ def read_shape(folder: Path) -> Shape:
     config = read_config(folder)
     positions = config.max_position_embeddings - family.first_position(config)
     return Shape(config.vocab_size, config.hidden_size, positions)
+
+
+def float32_size(weights: Path) -> int:
+    """The bytes that a safetensors file takes once it is written in float32; a broken one is told of on loading."""
+    try:
+        with safe_open(weights, framework="pt") as file:
+            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118 - the file is no mapping
+    except SafetensorError:
+        return weights.stat().st_size
+    return sum(4 * math.prod(shape) for shape in shapes)
 
 
 def read_config(folder: Path) -> Any:

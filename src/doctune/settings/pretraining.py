@@ -51,7 +51,9 @@ class MaskingSettings(Settings):
 class StartSettings(Settings):
     """The encoder to begin with, and how it computes."""
 
-    encoder: str | None = Field(None, description="folder or hub id of an encoder of the BERT family, or minilm")
+    encoder: str | None = Field(
+        None, description="folder or hub id of an encoder of the BERT family, doctune-mini, or minilm"
+    )
     from_scratch: str | None = Field(
         None, description="begin with random weights: mini (4 layers of 256), small (4x512), medium (8x512), or a "
         "config.json; with the corpus's own vocabulary"
@@ -103,6 +105,9 @@ class PretrainTrainingSettings(Settings):
     )
     seed: int = Field(42, description="seed of everything random")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor has it")
+    save_dtype: Literal["float32", "float16", "bfloat16"] = Field(
+        "float32", description="how the encoder's weights are written; those of 16 bits take half the room"
+    )  # fmt: skip
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
     held_out: Annotated[int, Field(ge=0)] = Field(
         500, description="documents kept out of training to measure on; at most a tenth of the corpus"
