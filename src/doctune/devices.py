@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from doctune.errors import ConfigError
+
+# oneDNN and PyTorch's layer above it keep a compiled kernel, with its buffers, for each of the last 1,024 shapes.
+# Packed batches have a shape of their own nearly every step: that grows to gigabytes, and is hardly ever used again.
+# A step needs some dozens.
+KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+KERNELS_KEPT = "64"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,9 @@ def choose_device(device: str = "auto", precision: Literal["auto", "fp32", "bf16
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0]
         raise ConfigError(f"training.device: {device!r} is not there ({reason}); use auto or cpu") from None
+    if chosen.type == "cpu":
+        for cache in KERNEL_CACHES:  # read at the first product of matrices
+            os.environ.setdefault(cache, KERNELS_KEPT)
     if precision == "auto":
         precision = "bf16" if _has_bf16(chosen) else "fp32"
     return Device(chosen, precision)

@@ -15,7 +15,7 @@ from doctune.settings import LayerwiseSettings
 # The original's code has the twelve layers of BERT-base written into it.
 ORIGINAL_LAYERS = 12
 # Sensible peak rates by hidden size, from the runs in RESULTS.md: small encoders want more.
-RATES_BY_HIDDEN_SIZE = ((768, 2e-5), (512, 5e-5), (320, 1e-4), (0, 2e-4))
+RATES_BY_HIDDEN_SIZE = ((768, 2e-5), (512, 5e-5), (320, 1e-4), (0, 5e-4))
 
 
 def default_learning_rate(hidden_size: int) -> float:
