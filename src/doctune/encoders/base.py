@@ -18,8 +18,6 @@ class Family:
 
     `layers` is the path of the list of layers; `shared_layers`: one set of weights is used by all of them (ALBERT).
     `position_offset`: positions begin at `pad_token_id + 1` (RoBERTa and what descends from it).
-    `row_wise_from`: the module inside a layer from which on every token is computed by itself, called with attention's
-    output and the residual; empty where there is no such module.
     `pooler_activation` and `pooler_norm`: what the family's own classifier has between its dense and its output layer.
     """
 
@@ -27,7 +25,6 @@ class Family:
     packed: bool = True
     position_offset: bool = False
     shared_layers: bool = False
-    row_wise_from: str = ""
     pooler_activation: str = "tanh"
     pooler_norm: bool = False
 
@@ -36,13 +33,12 @@ class Family:
         return int(config.pad_token_id) + 1 if self.position_offset else 0
 
 
-SELF_OUTPUT = "attention.output"
 FAMILIES: dict[str, Family] = {
-    "bert": Family(row_wise_from=SELF_OUTPUT),
-    "electra": Family(row_wise_from=SELF_OUTPUT, pooler_activation="gelu"),
-    "roberta": Family(row_wise_from=SELF_OUTPUT, position_offset=True),
-    "xlm-roberta": Family(row_wise_from=SELF_OUTPUT, position_offset=True),
-    "camembert": Family(row_wise_from=SELF_OUTPUT, position_offset=True),
+    "bert": Family(),
+    "electra": Family(pooler_activation="gelu"),
+    "roberta": Family(position_offset=True),
+    "xlm-roberta": Family(position_offset=True),
+    "camembert": Family(position_offset=True),
     "distilbert": Family(layers="transformer.layer", pooler_activation="relu"),
     "albert": Family(layers="encoder.albert_layer_groups", shared_layers=True),
     "modernbert": Family(layers="layers", pooler_activation="gelu", pooler_norm=True),

@@ -20,7 +20,14 @@ from doctune.encoders.attention import NAME
 from doctune.encoders.base import FAMILIES, Family, chosen_layers
 from doctune.encoders.dropout import replace_dropout
 from doctune.encoders.embedding import replace_word_embeddings
-from doctune.encoders.packed import PackedEncoder, PaddedEncoder, TransformersEncoder, register_attention
+from doctune.encoders.packed import (
+    PackedEncoder,
+    PaddedEncoder,
+    TransformersEncoder,
+    register_attention,
+    use_fast_layers,
+    use_plain_layers,
+)
 from doctune.errors import CheckpointError, ConfigError
 from doctune.settings import EncoderSettings
 from doctune.tensors import Batch
@@ -235,14 +242,17 @@ def _packs_correctly(model: PreTrainedModel, family: Family, layers: tuple[int, 
     probe = _probe(model.config)
     outputs = []
     for packed in (False, True):
+        if packed:
+            use_fast_layers(model, family)
         encoder = _wrap(model, family, top, total, packed)
         outputs.append(encoder(probe).layers[0])
         for layer in model.get_submodule(family.layers).children():
             layer._forward_hooks.clear()
-            for module in layer.modules():
-                module._forward_pre_hooks.clear()
     scale = outputs[0].abs().max()
-    return bool((outputs[0] - outputs[1]).abs().max() <= PROBE_TOLERANCE * scale)
+    equal = bool((outputs[0] - outputs[1]).abs().max() <= PROBE_TOLERANCE * scale)
+    if not equal:
+        use_plain_layers(model, family)
+    return equal
 
 
 def _probe(config: Any) -> Batch:

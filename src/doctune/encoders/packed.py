@@ -13,6 +13,8 @@ from transformers.modeling_utils import AttentionInterface
 
 from doctune.encoders import attention
 from doctune.encoders.base import Family, LayerCapture, layer_of
+from doctune.encoders.layout import Layout
+from doctune.encoders.post_norm import PostNormLayer
 from doctune.tensors import Batch, HiddenStates
 
 
@@ -82,50 +84,65 @@ class PackedEncoder(TransformersEncoder):
 
     packing = "packed"
 
-    def __init__(self, model: PreTrainedModel, family: Family, layers: tuple[int, ...], num_layers: int) -> None:
-        super().__init__(model, family, layers, num_layers)
-        self._rows: Tensor | None = None
-        self._narrows = bool(family.row_wise_from) and not family.shared_layers
-        if self._narrows:
-            container = model.get_submodule(family.layers)
-            assert isinstance(container, nn.ModuleList)
-            container[max(layers)].get_submodule(family.row_wise_from).register_forward_pre_hook(self._narrow)
-
-    def _narrow(self, module: nn.Module, args: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor] | None:
-        """Behind its attention the highest layer goes on with the rows that are read."""
-        if self._rows is None:
-            return None
-        return args[0].index_select(1, self._rows), args[1].index_select(1, self._rows)
-
     def read(self, batch: Batch, rows: Tensor) -> Tensor:
         """As for every encoder; but the highest layer is computed for these rows only, where the family allows it.
 
-        That is two thirds of a layer saved, exactly: behind the attention every token is computed by itself.
+        That saves most of a layer, exactly: all it needs of the other tokens is their keys and values.
         """
-        if not self._narrows:
+        if not isinstance(_layers(self.model, self.family)[-1], PostNormLayer):
             return super().read(batch, rows)
-        self._rows = rows
-        try:
-            states: HiddenStates = self(batch)
-            return states.layers[self.layers.index(max(self.layers))]
-        finally:
-            self._rows = None
-
-    def recompute_activations(self) -> bool:
-        """As for every encoder; what is recomputed later would not know the rows, so all are computed."""
-        self._narrows = False
-        return super().recompute_activations()
+        states = self._states(batch, rows)
+        return states.layers[self.layers.index(max(self.layers))]
 
     def forward(self, batch: Batch) -> HiddenStates:
         """`Batch` of T tokens to the chosen layers' hidden states, each [T, H]."""
-        layout = attention.Layout.of(batch, self.config.num_attention_heads)
+        return self._states(batch, None)
+
+    def recompute_activations(self) -> bool:
+        """As for every encoder."""
+        fast = [module for module in self.model.modules() if isinstance(module, PostNormLayer)]
+        for layer in fast:
+            layer.recompute = True
+        return bool(fast) or super().recompute_activations()
+
+    def _states(self, batch: Batch, rows: Tensor | None) -> HiddenStates:
+        fills = all(isinstance(layer, PostNormLayer) for layer in _layers(self.model, self.family))
+        layout = Layout.of(batch, self.config.num_attention_heads, rows, fills)
+
+        def filled(x: Tensor, value: int) -> Tensor:
+            return nn.functional.pad(x, (0, layout.num_filling), value=value).unsqueeze(0)
+
         inputs = {
-            "input_ids": batch.input_ids.unsqueeze(0),
-            "position_ids": (batch.position_ids + self.position_offset).unsqueeze(0),
+            "input_ids": filled(batch.input_ids, self.config.pad_token_id or 0),
+            "position_ids": filled(batch.position_ids + self.position_offset, self.position_offset),
             "layout": layout,
         }
-        outputs = self._run(inputs, batch.token_type_ids.unsqueeze(0))
-        return HiddenStates(tuple(x[0] for x in outputs), batch.cu_seqlens, batch.window_of, batch.num_documents)
+        outputs = self._run(inputs, filled(batch.token_type_ids, 0))
+        # The highest layer may have given the rows that are read, and those are fewer than the tokens.
+        states = tuple(x[0, : batch.num_tokens] for x in outputs)
+        return HiddenStates(states, batch.cu_seqlens, batch.window_of, batch.num_documents)
+
+
+def use_fast_layers(model: PreTrainedModel, family: Family) -> None:
+    """Put `PostNormLayer` in the place of every layer that it fits, with the same parameters."""
+    container = _layers(model, family)
+    for place, layer in enumerate(container):
+        if PostNormLayer.fits(layer, model.config):
+            container[place] = PostNormLayer(layer, model.config.num_attention_heads, place == len(container) - 1)
+
+
+def use_plain_layers(model: PreTrainedModel, family: Family) -> None:
+    """Undo `use_fast_layers`."""
+    container = _layers(model, family)
+    for place, layer in enumerate(container):
+        if isinstance(layer, PostNormLayer):
+            container[place] = layer.plain
+
+
+def _layers(model: PreTrainedModel, family: Family) -> nn.ModuleList:
+    container = model.get_submodule(family.layers)
+    assert isinstance(container, nn.ModuleList)
+    return container
 
 
 class PaddedEncoder(TransformersEncoder):

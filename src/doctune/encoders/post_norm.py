@@ -1,0 +1,229 @@
+"""One layer of BERT and its like as one function, forward and backward written by hand.
+
+The same mathematics as transformers' layer. What is saved: q, k and v in one product; parameters turned into bf16 once
+an optimiser step and not in every call; everything between two products in the products' own type, where autocast
+converts back and forth; hardly any nodes in autograd's graph; and in a layer of which some rows are read, queries for
+these rows only. The plain twin is the layer that it is made from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, linear
+from torch.utils.checkpoint import checkpoint
+
+from doctune.encoders.attention import LONG, attend, attend_backward
+from doctune.encoders.dropout import LEVELS, keep_mask, scaled
+from doctune.encoders.layout import Layout
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a call of a layer knows beside its tensors."""
+
+    layout: Layout
+    heads: int
+    dropout: tuple[float, float]
+    epsilon: tuple[float, float]
+
+
+class PostNormLayer(nn.Module):
+    """A layer with transformers' parameters under transformers' names; `plain` is the layer that it was made from.
+
+    `highest`: it gives only the rows that are read.
+    """
+
+    plain: nn.Module
+
+    def __init__(self, plain: Any, heads: int, highest: bool) -> None:
+        super().__init__()
+        self.attention: Any = plain.attention
+        self.intermediate: Any = plain.intermediate
+        self.output: Any = plain.output
+        # Not as a submodule: every parameter would have two names.
+        self.__dict__["plain"] = plain
+        self.heads, self.highest, self.recompute = heads, highest, False
+        self._weights: tuple[Tensor, ...] = ()
+        self._made_of: tuple[Any, ...] = ()
+        self.train(plain.training)
+
+    @staticmethod
+    def fits(layer: nn.Module, config: Any) -> bool:
+        """Whether a layer computes what this one does."""
+        parts = ("attention.self.query", "attention.output.LayerNorm", "intermediate.dense", "output.LayerNorm")
+        names = dict(layer.named_modules())
+        return all(part in names for part in parts) and config.hidden_act == "gelu"
+
+    def forward(self, hidden_states: Tensor, *args: Any, layout: Layout, **kwargs: Any) -> Tensor:
+        """[1, T, H] to [1, T, H]; in the highest layer to [1, Q, H] if the layout says that Q rows are read."""
+        drops_attention = self.training and self.attention.self.dropout.p > 0
+        if drops_attention or layout.longest > LONG:
+            out: Tensor = self.plain(hidden_states, *args, layout=layout, **kwargs)
+            rows = None if layout.top is None or not self.highest else layout.top.rows
+            return out if rows is None else out.index_select(1, rows)
+        if self.recompute and torch.is_grad_enabled():
+            again: Tensor = checkpoint(self._fast, hidden_states[0], layout, use_reentrant=False)
+            return again.unsqueeze(0)
+        return self._fast(hidden_states[0], layout).unsqueeze(0)
+
+    def _fast(self, x: Tensor, layout: Layout) -> Tensor:
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        first, second = self.attention.output, self.output
+        call = Call(
+            (layout.top if self.highest else None) or layout,
+            self.heads,
+            (first.dropout.p, second.dropout.p) if self.training else (0.0, 0.0),
+            (first.LayerNorm.eps, second.LayerNorm.eps),
+        )
+        parameters = self._parameters_in_order()
+        with torch.autocast(device, enabled=False):
+            out: Tensor = _Layer.apply(x.to(dtype), call, self._converted(parameters, dtype), *parameters)  # type: ignore[no-untyped-call]
+        return out
+
+    def _parameters_in_order(self) -> list[Tensor]:
+        """Weight and bias of the six products, in the order in which they are applied, then of the two norms."""
+        own, first, second = self.attention.self, self.attention.output, self.output
+        dense = (own.query, own.key, own.value, first.dense, self.intermediate.dense, second.dense)
+        norms = (first.LayerNorm, second.LayerNorm)
+        return [p for module in (*dense, *norms) for p in (module.weight, module.bias)]
+
+    def _converted(self, parameters: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Weights and biases of the products in their type, q, k and v in one.
+
+        Made anew for every pass that records gradients: a step of the optimiser may have come between, and PyTorch's
+        fused steps leave no trace in a tensor's version. Kept from one pass without gradients to the next.
+        """
+        if torch.is_grad_enabled():
+            self._weights = ()
+            return _convert(parameters, dtype)
+        made_of = (dtype, *((p._version, p.data_ptr()) for p in parameters[:12]))
+        if not self._weights or made_of != self._made_of:
+            self._weights, self._made_of = _convert(parameters, dtype), made_of
+        return self._weights
+
+
+@torch.no_grad()
+def _convert(parameters: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    joined = []
+    for part in (parameters[0:6:2], parameters[1:6:2]):
+        whole = part[0].new_empty((3, *part[0].shape), dtype=dtype)
+        for into, parameter in zip(whole, part, strict=True):
+            into.copy_(parameter)
+        joined.append(whole.flatten(0, 1))
+    return (*joined, *(p.detach().to(dtype) for p in parameters[6:12]))
+
+
+class _Layer(torch.autograd.Function):
+    """x [T, H] to [T, H] or [Q, H]; parameters are given so that autograd knows them, `weights` are what is used."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, call: Call, weights: tuple[Tensor, ...], *parameters: Tensor) -> Tensor:
+        w_qkv, b_qkv, w_out, b_out, w_up, b_up, w_down, b_down = weights
+        layout, size = call.layout, x.shape[1]
+        head = (call.heads, size // call.heads)
+        if layout.rows is None:
+            read = x
+            joined = linear(x, w_qkv, b_qkv).view(-1, 3, *head).index_select(0, layout.keys.rows)
+            q, k, v = joined.unbind(1)
+        else:
+            read = x.index_select(0, layout.rows)
+            q = linear(read, w_qkv[:size], b_qkv[:size]).view(-1, *head).index_select(0, layout.queries.rows)
+            joined = linear(x, w_qkv[size:], b_qkv[size:]).view(-1, 2, *head).index_select(0, layout.keys.rows)
+            k, v = joined.unbind(1)
+        context, saved = attend(q, k, v, layout, head[1] ** -0.5)
+        context = context.index_select(0, layout.queries.of).flatten(1)
+        first, keep_first, scale_first = _residual(read, linear(context, w_out, b_out), call.dropout[0])
+        normed, *statistics_first = _norm(first, parameters[12], parameters[13], call.epsilon[0])
+        up = linear(normed, w_up, b_up)
+        active = gelu(up)
+        down = linear(active, w_down, b_down)
+        second, keep_second, scale_second = _residual(normed, down, call.dropout[1])
+        out, *statistics_second = _norm(second, parameters[14], parameters[15], call.epsilon[1])
+        ctx.call, ctx.scales = call, (scale_first, scale_second)
+        ctx.save_for_backward(
+            x, read, context, first, *statistics_first, normed, up, active, second, *statistics_second, keep_first,
+            keep_second, *weights, *parameters[12:16], *saved,
+        )  # fmt: skip
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, read, context, first, mean_1, rstd_1, normed, up, active, second, mean_2, rstd_2, keep_1, keep_2, *rest = (
+            ctx.saved_tensors
+        )
+        (w_qkv, _, w_out, _, w_up, _, w_down, _), norms, saved = rest[:8], rest[8:12], rest[12:]
+        call, layout, size = ctx.call, ctx.call.layout, x.shape[1]
+        wanted = ctx.needs_input_grad[3:]
+        grads: list[Tensor | None] = [None] * 16
+
+        def dense(number: int, grad: Tensor, x: Tensor, parts: int = 1) -> None:
+            """The gradients of products `number` and following, `parts` of them in one."""
+            these = slice(2 * number, 2 * (number + parts))
+            if any(wanted[these]):
+                weight, bias = torch.mm(grad.t(), x).float(), grad.sum(0).float()
+                both = zip(weight.chunk(parts), bias.chunk(parts), strict=True)
+                grads[these] = [g for pair in both for g in pair]
+
+        grad, grads[14], grads[15] = _norm_backward(grad, second, mean_2, rstd_2, norms[2:], wanted[14:16])
+        branch = _dropped(grad, keep_2, ctx.scales[1])
+        dense(5, branch, active)
+        branch = aten.gelu_backward(torch.mm(branch, w_down), up)
+        dense(4, branch, normed)
+        grad = torch.addmm(grad, branch, w_up)
+        grad, grads[12], grads[13] = _norm_backward(grad, first, mean_1, rstd_1, norms[:2], wanted[12:14])
+        branch = _dropped(grad, keep_1, ctx.scales[0])
+        dense(3, branch, context)
+        # Here and below one row of zeros more: pads read it, and so do rows that only fill up.
+        on_context = branch.new_empty(len(branch) + 1, size)
+        torch.mm(branch, w_out, out=on_context[:-1])
+        on_context[-1] = 0
+        gathered = on_context.view(-1, call.heads, size // call.heads).index_select(0, layout.queries.rows_or_end)
+        parts = 3 if layout.rows is None else 2
+        joined = gathered.new_empty(len(layout.keys.rows) + 1, parts, *gathered.shape[1:])
+        joined[-1] = 0
+        query = joined[:, 0] if layout.rows is None else torch.empty_like(gathered)
+        attend_backward(gathered, (query, joined[:, -2], joined[:, -1]), saved, layout, gathered.shape[-1] ** -0.5)
+        on_keys = joined.index_select(0, layout.keys.of).flatten(1)
+        if layout.rows is None:
+            dense(0, on_keys, x, parts=3)
+            grad = torch.addmm(grad, on_keys, w_qkv)
+        else:
+            on_queries = query.index_select(0, layout.queries.of).flatten(1)
+            dense(0, on_queries, read)
+            dense(1, on_keys, x, parts=2)
+            of_rows = torch.addmm(grad, on_queries, w_qkv[:size])
+            grad = torch.mm(on_keys, w_qkv[size:]).index_add_(0, layout.rows, of_rows)
+        return (grad if ctx.needs_input_grad[0] else None, None, None, *grads)
+
+
+def _residual(x: Tensor, branch: Tensor, p: float) -> tuple[Tensor, Tensor, float]:
+    """x + dropout(branch), with the mask and the inverse of the share kept; the mask is empty if nothing is dropped."""
+    if round(p * LEVELS) == 0:
+        return x + branch, x.new_empty(0), 1.0
+    keep, scale = keep_mask(branch, p)
+    return torch.addcmul(x, branch, keep, value=scale), keep, scale
+
+
+def _dropped(grad: Tensor, keep: Tensor, scale: float) -> Tensor:
+    return scaled(grad, keep, scale) if keep.numel() else grad
+
+
+def _norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    out, mean, rstd = aten.native_layer_norm(x, x.shape[1:], weight, bias, epsilon)
+    return out, mean, rstd
+
+
+def _norm_backward(
+    grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, norm: list[Tensor], wanted: tuple[bool, ...]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    grad, weight, bias = aten.native_layer_norm_backward(
+        grad, x, x.shape[1:], mean, rstd, norm[0], norm[1], (True, *wanted)
+    )
+    return grad, weight, bias
