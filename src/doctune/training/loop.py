@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -20,7 +20,7 @@ from doctune.progress import Progress
 from doctune.tensors import Batch, Loss
 from doctune.training.budget import Budget
 from doctune.training.log import MetricsLog
-from doctune.training.optim import BertAdam
+from doctune.training.optim import clip_gradients
 from doctune.training.schedule import Factor
 from doctune.training.state import Checkpoints, EpochRecord, Evaluation, TrainingState
 
@@ -132,7 +132,7 @@ def _timed_step(run: Run, state: TrainingState) -> tuple[float, float, dict[str,
     position = run.budget.position(state)
     window = run.feed.window(state.step, position / run.budget.end)
     sums, counts = _accumulate(run, window, state.step)
-    norm = _clip(run.optimizer, run.max_grad_norm)
+    norm = clip_gradients(run.optimizer, run.max_grad_norm)
     if not math.isfinite(norm):
         raise _not_finite("gradient", state.step, run, [int(row) for batch in window for row in batch.rows])
     factor = run.factor(run.budget.last_position(state, sum(batch.num_tokens for batch in window)))
@@ -209,17 +209,6 @@ def _note(state: TrainingState, unit: str) -> str:
     text = ", ".join(f"{name} {value:.3f}" for name, value in names.items())
     text += "" if "loss" in names else " loss"
     return text if unit in ("examples", "tokens") else f"{text}, {state.tokens / state.seconds:,.0f} tokens/s"
-
-
-def _trained(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
-    return (parameter for group in optimizer.param_groups for parameter in group["params"])
-
-
-def _clip(optimizer: torch.optim.Optimizer, max_norm: float) -> float:
-    """The global gradient norm before clipping. BERTAdam may clip each tensor itself; then it is only measured here."""
-    per_tensor = isinstance(optimizer, BertAdam) and optimizer.max_grad_norm > 0
-    limit = max_norm if max_norm > 0 and not per_tensor else math.inf
-    return float(torch.nn.utils.clip_grad_norm_(list(_trained(optimizer)), limit))
 
 
 def _culprits(batch: Batch, logits: Tensor) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, overload
 
@@ -76,3 +77,19 @@ def make_optimizer(
         clip = settings.max_grad_norm if clips_per_tensor else 0.0
         return BertAdam(groups, factor, settings.betas, settings.epsilon, clip)
     return torch.optim.AdamW(groups, betas=settings.betas, eps=settings.epsilon, fused=True)
+
+
+def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> float:
+    """Clip by the global norm, and return that norm as it was before; 0 clips nothing.
+
+    The same as PyTorch's `clip_grad_norm_`, but AdamW's fused step divides the gradients itself: they are not read and
+    written once more. BERTAdam may clip each tensor itself; then the norm is only measured here.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if isinstance(optimizer, torch.optim.AdamW) and norm.device.type in ("cpu", "cuda"):
+        over = max_norm > 0 and math.isfinite(norm) and float(norm) > max_norm
+        optimizer.grad_scale = (norm + 1e-6) / max_norm if over else None  # type: ignore[attr-defined]
+    elif max_norm > 0 and not (isinstance(optimizer, BertAdam) and optimizer.max_grad_norm > 0):
+        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return float(norm)
