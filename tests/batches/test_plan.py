@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from doctune.batches.plan import Places, epoch_plan, sorted_plan
+from doctune import seeding
+from doctune.batches.plan import Places, Plan, epoch_plan, sorted_plan
 
 Lengths = npt.NDArray[np.int64]
+BATCH, BUDGET = 25, 1325
 
 
 @pytest.fixture(params=[1, 7, 100])
@@ -16,8 +21,26 @@ def lengths(request: pytest.FixtureRequest) -> Lengths:
     return np.random.default_rng(request.param).integers(3, 60, request.param).astype(np.int64)
 
 
-def flat(plan: list[Places]) -> list[int]:
+def flat(plan: Iterable[Places]) -> list[int]:
     return [int(place) for places in plan for place in places]
+
+
+def naive(order: list[int], lengths: list[int], budget: int) -> Iterator[list[int]]:
+    """Document by document into the batch, until one does not fit."""
+    batch: list[int] = []
+    for place in order:
+        if batch and sum(lengths[other] for other in batch) + lengths[place] > budget:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def drifting(number: int) -> Lengths:
+    """Lengths of documents that come sorted, as those of sources behind one another may."""
+    drawn = np.random.default_rng(5).lognormal(np.log(53) - 0.18, 0.6, number)
+    return np.sort(np.clip(drawn, 3, 512).astype(np.int64))
 
 
 @pytest.mark.parametrize("budget", [None, 1, 64, 10_000])
@@ -67,4 +90,66 @@ def test_the_sorted_plan_begins_with_the_longest(lengths: Lengths) -> None:
 
 def test_no_documents_no_batches() -> None:
     none = np.zeros(0, np.int64)
-    assert epoch_plan(none, 0, 0, 8) == epoch_plan(none, 0, 0, 8, 64) == sorted_plan(none, 64) == []
+    for plan in (epoch_plan(none, 0, 0, 8), epoch_plan(none, 0, 0, 8, 64), sorted_plan(none, 64)):
+        assert (list(plan), len(plan), plan.num_documents) == ([], 0, 0)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_same_batches_as_a_naive_plan(seed: int) -> None:
+    """Also with documents of no tokens, longer than the budget, all alike, or a single one."""
+    random = np.random.default_rng(seed)
+    number, budget, size = (int(random.integers(1, most)) for most in (120, 300, 20))
+    low = int(random.integers(0, 40))
+    lengths = random.integers(low, low + random.integers(1, 200), number).astype(np.int64)
+    order = seeding.generator(seed, "order", 2).permutation(number).tolist()
+
+    counted = [order[start : start + size] for start in range(0, number, size)]
+    assert [places.tolist() for places in epoch_plan(lengths, seed, 2, size)] == counted
+    cut = [places.tolist() for places in epoch_plan(lengths, seed, 2, size, budget)]
+    assert cut == list(naive(order, lengths.tolist(), budget))
+    longest_first = np.argsort(-lengths, kind="stable").tolist()
+    ordered = [places.tolist() for places in sorted_plan(lengths, budget)]
+    assert ordered == list(naive(longest_first, lengths.tolist(), budget))
+
+
+@pytest.mark.parametrize("budget", [None, 100])
+def test_a_plan_is_a_sequence_of_views(budget: int | None) -> None:
+    plan = epoch_plan(drifting(90), 0, 0, 8, budget)
+    batches = [places.tolist() for places in plan]
+    assert len(plan) == len(batches) > 5
+    assert [plan[-1].tolist(), plan[2].tolist()] == [batches[-1], batches[2]]
+    for cut in (slice(1, 4), slice(3, None), slice(-2, None), slice(0, 99), slice(4, 2), slice(50, 60)):
+        part = plan[cut]
+        assert isinstance(part, Plan)
+        assert [places.tolist() for places in part] == batches[cut]
+        assert part.num_documents == sum(map(len, batches[cut]))
+    assert all(np.shares_memory(places, plan.order) for places in plan)
+    with pytest.raises(IndexError):
+        plan[len(plan)]
+    with pytest.raises(ValueError, match="runs of batches"):
+        plan[::2]
+
+
+@pytest.mark.parametrize("budget", [None, BUDGET])
+def test_lengths_of_neighbouring_batches_are_not_correlated(budget: int | None) -> None:
+    lengths = drifting(200_000)
+    plan = epoch_plan(lengths, 0, 0, BATCH, budget)
+    means = np.array([lengths[places].mean() for places in plan[:-1]])
+    assert len(means) > 7000
+    assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.05  # by chance: 0.011
+
+
+@pytest.mark.parametrize("budget", [None, BUDGET])
+def test_a_plan_makes_no_object_for_each_batch(budget: int | None) -> None:
+    lengths = drifting(100_000)
+    epoch_plan(lengths[:100], 0, 0, BATCH, budget)  # what is made once only
+    tracemalloc.start()
+    try:
+        plan = epoch_plan(lengths, 0, 0, BATCH, budget)
+        _, peak = tracemalloc.get_traced_memory()
+        blocks = len(tracemalloc.take_snapshot().traces)
+    finally:
+        tracemalloc.stop()
+    assert len(plan) > 3900
+    assert blocks < 100
+    assert peak < 2.5 * lengths.nbytes  # the order, and the sums of the lengths in that order

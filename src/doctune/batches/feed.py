@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from doctune.batches.collate import Collator
-from doctune.batches.plan import Places, epoch_plan
+from doctune.batches.plan import Plan, epoch_plan
 from doctune.settings import TrainingSettings
 from doctune.store.splits import Dataset
 from doctune.tensors import Batch
@@ -42,6 +43,39 @@ class Feed(Protocol):
         ...
 
 
+class Steps:
+    """The accumulation windows of all epochs, cut from their plans when asked for: a run may have millions."""
+
+    def __init__(self, accumulation: int) -> None:
+        self.accumulation = accumulation
+        self._plans: list[Plan] = []
+        self._ends: list[int] = []
+
+    def add(self, plan: Plan, share: float = 1.0) -> int:
+        """Append an epoch, of which this share is used, at least one step; says how many steps that makes."""
+        whole = -(-len(plan) // self.accumulation)
+        number = min(max(round(share * whole), 1), whole)
+        self._ends.append(len(self) + number)
+        self._plans.append(plan[: number * self.accumulation])
+        return number
+
+    def num_documents(self) -> int:
+        """Documents in all steps, repetitions counted."""
+        return sum(plan.num_documents for plan in self._plans)
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, step: int) -> Plan:
+        step = range(len(self))[step]
+        epoch = bisect_right(self._ends, step)
+        first = (step - (self._ends[epoch - 1] if epoch else 0)) * self.accumulation
+        return self._plans[epoch][first : first + self.accumulation]
+
+    def __iter__(self) -> Iterator[Plan]:
+        return map(self.__getitem__, range(len(self)))
+
+
 class DocumentFeed:
     """Labelled documents, planned for all epochs before the first step: the schedule needs their number.
 
@@ -51,23 +85,20 @@ class DocumentFeed:
     def __init__(self, dataset: Dataset, collator: Collator, settings: TrainingSettings, seed: int) -> None:
         self.dataset, self.collator = dataset, collator
         lengths = collator.lengths(dataset)
-        self.steps: list[list[Places]] = []
+        self.steps = Steps(settings.accumulation)
         self.ends: list[int] = []
         for epoch in range(math.ceil(settings.epochs)):
-            batches = epoch_plan(lengths, seed, epoch, settings.batch_size, settings.tokens_per_batch)
-            window = settings.accumulation
-            epoch_steps = [batches[i : i + window] for i in range(0, len(batches), window)]
             share = min(settings.epochs - epoch, 1.0)
-            epoch_steps = epoch_steps[: max(round(share * len(epoch_steps)), 1)]
             parts = max(round(settings.evaluations_per_epoch * share), 1)
             done = len(self.steps)
-            self.ends += [done + math.ceil(len(epoch_steps) * (part + 1) / parts) for part in range(parts)]
-            self.steps += epoch_steps
+            plan = epoch_plan(lengths, seed, epoch, settings.batch_size, settings.tokens_per_batch)
+            number = self.steps.add(plan, share)
+            self.ends += [done + math.ceil(number * (part + 1) / parts) for part in range(parts)]
         self.steps_per_epoch = len(self.steps) / settings.epochs
 
     def num_documents(self) -> int:
         """Documents in all steps, repetitions counted."""
-        return sum(len(places) for window in self.steps for places in window)
+        return self.steps.num_documents()
 
     def window(self, step: int, progress: float) -> list[Batch]:
         """The batches of one step."""
