@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?= -n auto --maxprocesses 8
 DEMO_ARGS ?=
+DATA ?= ../shared/data
 ENCODER :=
 
 # Settings of the caller's environment that would make pip or Python look elsewhere than in the venv.
@@ -18,7 +19,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint format types contracts wheel check clean python
+.PHONY: help install demo bench test lint format types contracts wheel check clean python
 
 help:  ## show this list
 	@echo "make TARGET, where TARGET is one of"
@@ -52,6 +53,18 @@ demo: $(STAMP)  ## fine-tune the real encoder on the built-in data; ENCODER=tiny
 
 test: $(STAMP)  ## run the tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(STAMP)  ## measure speed beside other libraries (half an hour, a quiet machine); DATA=folder with ag_news/ and imdb/
+	@test -f "$(DATA)/ag_news/test.csv" -a -d "$(DATA)/imdb" \
+		|| { echo "make: no ag_news/test.csv and imdb/ in '$(DATA)'; say DATA=/path/to/a/folder/with/both" >&2; exit 1; }
+	@$(BIN)/python -m pip install -qq --no-build-isolation -c constraints.txt -e '.[benchmarks]'
+	@set -e; train="$(firstword $(wildcard $(DATA)/ag_news/train*.csv*) $(DATA)/ag_news/test.csv)"; \
+	for run in "epoch_plan.py" "text_to_batches.py $(DATA)/ag_news/test.csv" \
+		"roofline.py --folder $$train" "step_profile.py --folder $$train --svg docs/figures/step.svg" \
+		"finetuning.py --data ag_news --folder $$train" "finetuning.py --data imdb --folder $(DATA)/imdb" \
+		"pretraining_step.py --texts imdb:$(DATA)/imdb:test" \
+		"prediction.py --texts imdb:$(DATA)/imdb:test ag_news:$(DATA)/ag_news:test"; do \
+		echo "==> $$run"; $(BIN)/python benchmarks/$$run; done
 
 lint: $(STAMP)  ## check style and formatting
 	@echo "==> ruff"
