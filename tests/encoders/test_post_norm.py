@@ -107,11 +107,18 @@ def test_dropout_is_that_of_its_masks(layer: Callable[..., PostNormLayer], monke
     assert torch.equal(run(fast, fast, whole())[0], run(fast, fast, whole())[0])
 
 
-def test_recomputed_with_the_same_masks(layer: Callable[..., PostNormLayer]) -> None:
-    fast = layer(dropout=0.3)
+@pytest.mark.parametrize("attention_dropout", [0.0, 0.2])
+def test_recomputed_with_the_same_masks(layer: Callable[..., PostNormLayer], attention_dropout: float) -> None:
+    """The fast layer, and the plain one that attention's dropout takes; little is kept of either."""
+    fast = layer(dropout=0.3, attention_dropout=attention_dropout)
     results = []
     for recompute in (False, True):
         fast.recompute = recompute
+        torch.manual_seed(5)
+        kept: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, to=kept: (to.append(x.numel()), x)[1], lambda x: x):
+            fast(torch.ones(1, TOKENS, HIDDEN, requires_grad=True), None, layout=whole())
+        assert (sum(kept) <= TOKENS * HIDDEN) == recompute
         torch.manual_seed(5)
         results.append(run(fast, fast, whole()))
     assert_near(results[1], results[0], 1e-6)

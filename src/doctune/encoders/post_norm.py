@@ -61,16 +61,23 @@ class PostNormLayer(nn.Module):
         return all(part in names for part in parts) and config.hidden_act == "gelu"
 
     def forward(self, hidden_states: Tensor, *args: Any, layout: Layout, **kwargs: Any) -> Tensor:
-        """[1, T, H] to [1, T, H]; in the highest layer to [1, Q, H] if the layout says that Q rows are read."""
-        drops_attention = self.training and self.attention.self.dropout.p > 0
-        if drops_attention or layout.longest > LONG:
-            out: Tensor = self.plain(hidden_states, *args, layout=layout, **kwargs)
-            rows = None if layout.top is None or not self.highest else layout.top.rows
-            return out if rows is None else out.index_select(1, rows)
+        """[1, T, H] to [1, T, H]; in the highest layer to [1, Q, H] if the layout says that Q rows are read.
+
+        What else transformers gives its layers is for decoders.
+        """
         if self.recompute and torch.is_grad_enabled():
-            again: Tensor = checkpoint(self._fast, hidden_states[0], layout, use_reentrant=False)
-            return again.unsqueeze(0)
-        return self._fast(hidden_states[0], layout).unsqueeze(0)
+            out: Tensor = checkpoint(self._either, hidden_states, layout, use_reentrant=False)
+            return out
+        return self._either(hidden_states, layout)
+
+    def _either(self, hidden_states: Tensor, layout: Layout) -> Tensor:
+        """The plain layer where attention has dropout or a sequence is too long, else the fast one."""
+        drops_attention = self.training and self.attention.self.dropout.p > 0
+        if not drops_attention and layout.longest <= LONG:
+            return self._fast(hidden_states[0], layout).unsqueeze(0)
+        out: Tensor = self.plain(hidden_states, None, layout=layout)
+        rows = None if layout.top is None or not self.highest else layout.top.rows
+        return out if rows is None else out.index_select(1, rows)
 
     def _fast(self, x: Tensor, layout: Layout) -> Tensor:
         device = x.device.type
