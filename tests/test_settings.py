@@ -104,6 +104,7 @@ def test_contradictions() -> None:
         ("layerwise", "layer_decay", (0, 1.1)),
         ("data", "validation_fraction", (0, 1)),
         ("data", "train_examples", (0, -5, 0.0, 1.0, 2.5, "0", "many", "nan", True, [])),
+        ("data", "test_examples", (0, -5, 0.5, "many")),
         ("features", "layers", ("some", [1.5])),
     ],
 )

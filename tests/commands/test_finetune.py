@@ -206,6 +206,22 @@ def test_every_seed_draws_labels_of_its_own(tune: Callable[..., Any], tmp_path: 
     assert held[0] != held[1]
 
 
+def test_a_part_of_the_test_documents(tune: Callable[..., Any], tmp_path: Path) -> None:
+    report = tune("a", test_examples=10, seeds=2, epochs=1)
+    assert report["data"]["test"] == 10
+    assert report["data"]["test_examples"] == {"count": 10, "of": 20}
+    assert "10 of 20 test documents" in (tmp_path / "a" / "report.html").read_text()
+    assert "10 of 20 test documents" in summary_table(report)
+    parts = [
+        [(r["id"], r["true_label"]) for r in lines(tmp_path / "a" / f"seed-{seed}" / "predictions.jsonl")]
+        for seed in (42, 43)
+    ]
+    assert parts[0] == parts[1]
+    assert sorted(label for _, label in parts[0]) == ["neg"] * 5 + ["pos"] * 5
+    # More than there are is all of them.
+    assert "test_examples" not in tune("b", test_examples=100, epochs=1)["data"]
+
+
 @pytest.mark.parametrize(("wanted", "message"), [(1, "1, but train has 2 classes"), (61, "61, but train has 60 doc")])
 def test_impossible_numbers_of_labels(tune: Callable[..., Any], tmp_path: Path, wanted: int, message: str) -> None:
     with pytest.raises(DataError, match=message):

@@ -49,6 +49,9 @@ def describe(settings: FinetuneSettings) -> str:
         held = round(documents * settings.data.validation_fraction)
         documents -= held
         lines.append(f"# validation: about {held:,} documents held out of {of_what}")
+    tested = settings.data.test_examples
+    if tested is not None and "test" in counts and tested < counts["test"].total():
+        lines.append(f"# test: {tested:,} of {counts['test'].total():,} documents, stratified, the same for every run")
     training = settings.training
     if training.tokens_per_batch is None:
         steps = math.ceil(documents / training.batch_size / training.accumulation * training.epochs)

@@ -26,7 +26,8 @@ class Prepared:
     """The data of one seed.
 
     `left_out_empty` counts documents without text, by split. `chosen_from` is the number of the training documents of
-    which the few were chosen that `--train-examples` asks for, or None where all are used.
+    which the few were chosen that `--train-examples` asks for, or None where all are used; `test_chosen_from` the same
+    of the test documents.
     """
 
     train: Dataset
@@ -36,6 +37,7 @@ class Prepared:
     validation_from: str
     title: str
     chosen_from: int | None = None
+    test_chosen_from: int | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,8 +92,15 @@ def split(settings: FinetuneSettings, documents: Documents, seed: int) -> Prepar
         together = ", groups kept together" if train.shard.has("group") else ""
         how = f"held out, {100 * data.validation_fraction:g} % of {of_what}, stratified{together}"
     chosen_from = None if data.train_examples is None else len(whole)
-    test = documents.sets.get("test")
-    return Prepared(train, validation, test, documents.left_out_empty, how, _title(data), chosen_from)
+    test, all_test = _few(documents.sets.get("test"), data.test_examples)
+    return Prepared(train, validation, test, documents.left_out_empty, how, _title(data), chosen_from, all_test)
+
+
+def _few(test: Dataset | None, wanted: int | None) -> tuple[Dataset | None, int | None]:
+    """At most so many of the test documents, and of how many they were chosen; no seed changes the choice."""
+    if test is None or wanted is None or wanted >= len(test):
+        return test, None
+    return choose_examples(test, wanted, 0, "data.test_examples"), len(test)
 
 
 def _build(source: Source, tokenizer: TextTokenizer, data: DataSettings, folder: Path, split: str) -> Built:

@@ -172,6 +172,8 @@ def _data(prepared: Prepared, collator: Collator) -> DataSection:
     if prepared.chosen_from is not None:
         held = 0 if prepared.validation_from == GIVEN else len(prepared.validation)
         section["train_examples"] = ChosenExamples(count=len(prepared.train) + held, of=prepared.chosen_from)
+    if prepared.test_chosen_from is not None:
+        section["test_examples"] = ChosenExamples(count=section["test"], of=prepared.test_chosen_from)
     return section
 
 

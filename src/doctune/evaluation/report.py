@@ -131,6 +131,7 @@ def summary_table(report: Report) -> str:
         *(("pre-trained", _pretrained_line(run)) for run in report.get("further_pretraining", ())),
         ("documents", f"train {data['train']:,}, validation {data['validation']:,}, test {data['test']:,}"),
         *([("labels", _chosen_line(data["train_examples"]))] if "train_examples" in data else []),
+        *([("tested on", _tested_line(data["test_examples"]))] if "test_examples" in data else []),
         ("classes", f"{len(data['labels']):,}"),
         ("validation", _metrics_line(report["validation"])),
     ]
@@ -221,6 +222,10 @@ def _pretrained_line(run: PretrainingSection) -> str:
 
 def _chosen_line(chosen: ChosenExamples) -> str:
     return f"{chosen['count']:,} of {chosen['of']:,} training documents, chosen by the seed"
+
+
+def _tested_line(chosen: ChosenExamples) -> str:
+    return f"{chosen['count']:,} of {chosen['of']:,} test documents, the same for every run"
 
 
 def _metrics_line(metrics: MetricsJson) -> str:

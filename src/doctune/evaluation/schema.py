@@ -23,7 +23,7 @@ class EncoderSection(TypedDict):
 
 
 class ChosenExamples(TypedDict):
-    """The few labelled documents that were drawn from `of` training documents; a hold-out is taken from them."""
+    """The few labelled documents that were drawn from `of` documents; a hold-out is taken from those of train."""
 
     count: int
     of: int
@@ -32,7 +32,7 @@ class ChosenExamples(TypedDict):
 class DataSection(TypedDict):
     """The documents: counts by part; `mean_tokens` before truncation, `truncated_percent` 0..100, by part.
 
-    `train_examples` is there where not all training documents were used.
+    `train_examples` is there where not all training documents were used, `test_examples` where not all test documents.
     """
 
     train: int
@@ -45,6 +45,7 @@ class DataSection(TypedDict):
     train_per_class: dict[str, int]
     validation_from: str
     train_examples: NotRequired[ChosenExamples]
+    test_examples: NotRequired[ChosenExamples]
 
 
 class LearningRate(TypedDict):

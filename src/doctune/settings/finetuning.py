@@ -45,6 +45,11 @@ class DataSettings(Settings):
         description="use only so many labelled training documents (or this share of them), stratified by class; every "
         "seed of --seeds draws its own, so that the interval over seeds covers the choice of labels; default: all",
     )
+    test_examples: int | None = Field(
+        None,
+        description="use at most so many test documents, stratified by class, the same for every run; default: all",
+        ge=1,
+    )
     cache: str | None = Field(
         None, description="folder for tokenised documents, reused by later runs; default: inside the run"
     )

@@ -91,14 +91,15 @@ def make_dataset(name: str, shard: Shard, names: tuple[str, ...], labelled: bool
     return Dataset(name, shard, np.arange(len(shard)), numbers, names)
 
 
-def choose_examples(dataset: Dataset, wanted: int | float, seed: int) -> Dataset:
+def choose_examples(dataset: Dataset, wanted: int | float, seed: int, setting: str = "data.train_examples") -> Dataset:
     """A number of the documents, or a share of them, stratified by class and drawn at random by the seed.
 
     The draws of one seed are nested: those of a smaller number are among those of a larger one. Every class has at
-    least one document. Raises `DataError` where there are fewer documents, or more classes, than that number.
+    least one document. Raises `DataError` where there are fewer documents, or more classes, than that number; `setting`
+    is what asks for it.
     """
     classes = int((np.bincount(dataset.labels, minlength=len(dataset.names)) > 0).sum())
-    count = number_of_examples(wanted, len(dataset), classes)
+    count = number_of_examples(wanted, len(dataset), classes, dataset.name, setting)
     random = seeding.generator(seed, "train examples")
     shuffled = random.permutation(len(dataset))
     tie = random.permutation(len(dataset.names))
@@ -114,19 +115,20 @@ def choose_examples(dataset: Dataset, wanted: int | float, seed: int) -> Dataset
     return dataset.take(np.sort(shuffled[line[:count]]))
 
 
-def number_of_examples(wanted: int | float, documents: int, classes: int) -> int:
-    """How many of the training documents are used; `DataError` where there are too few of them, or too many classes."""
+def number_of_examples(
+    wanted: int | float, documents: int, classes: int, name: str = "train", setting: str = "data.train_examples"
+) -> int:
+    """How many of the documents are used; `DataError` where there are too few of them, or too many classes."""
     count = wanted if isinstance(wanted, int) else int(documents * wanted + 0.5)
     if count > documents:
         raise DataError(
-            f"data.train_examples: {wanted}, but train has {documents:,} documents; give {documents} or less, or leave "
+            f"{setting}: {wanted}, but {name} has {documents:,} documents; give {documents} or less, or leave "
             f"it out to use all"
         )
     if count < classes:
         share = "" if isinstance(wanted, int) else f" of {documents:,} documents, which is {count}"
         raise DataError(
-            f"data.train_examples: {wanted}{share}, but train has {classes} classes; give {classes} or more, one for "
-            f"each class"
+            f"{setting}: {wanted}{share}, but {name} has {classes} classes; give {classes} or more, one for each class"
         )
     return count
 
