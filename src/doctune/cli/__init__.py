@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from doctune import __version__
-from doctune.cli import training, using
+from doctune.cli import studying, training, using
 from doctune.cli.flags import Arguments
 from doctune.errors import ConfigError, UserError
 
@@ -18,6 +18,7 @@ COMMANDS = {
     "pretrain": (training.pretrain, "further pre-train an encoder on a corpus, or pre-train a new one from scratch"),
     "finetune": (training.finetune, "fine-tune an encoder on labelled documents, test it, and save the classifier"),
     "compare": (training.compare, "fine-tune with and without further pre-trained encoders: did it help?"),
+    "study": (studying.study, "repeat a table or figure of the paper"),
     "evaluate": (using.evaluate, "measure a model on labelled documents"),
     "predict": (using.predict, "label new documents with a model"),
     "convert": (training.convert, "convert a TensorFlow 1 checkpoint of BERT into a Hugging Face folder, or back"),

@@ -18,7 +18,7 @@ import torch
 import doctune
 from doctune.commands import reporting
 from doctune.commands.fit import fit
-from doctune.commands.prepare import check_fit, make_collator, read, split
+from doctune.commands.prepare import Documents, check_fit, make_collator, read, split
 from doctune.config import Settings, Tree, merge, read_toml, write_toml
 from doctune.devices import Device, choose_device
 from doctune.encoders.load import float32_size, read_shape
@@ -48,11 +48,12 @@ def finetune(
     return run(FinetuneSettings.build(tree), command, resume)
 
 
-def run(settings: FinetuneSettings, command: str, resume: bool = False) -> Report:
+def run(settings: FinetuneSettings, command: str, resume: bool = False, documents: Documents | None = None) -> Report:
     """Everything from settings to report.
 
     On bad input nothing half-written stays, but seeds that are finished do. With `resume`, finished seeds are not
-    repeated, and the one that was killed goes on from its checkpoint.
+    repeated, and the one that was killed goes on from its checkpoint. `documents` are those of the settings, if they
+    have been read before.
     """
     output = Path(settings.output).expanduser()
     check_output(output, resume)
@@ -71,7 +72,8 @@ def run(settings: FinetuneSettings, command: str, resume: bool = False) -> Repor
         # Before the documents are tokenised: a run that is killed then must be known as one, too.
         write_toml(output / "config.toml", settings)
         write_json(output / "environment.json", environment(device, command))
-        documents = read(settings.data, found, tokenizer, output / "shards")
+        if documents is None:
+            documents = read(settings.data, found, tokenizer, output / "shards")
         first, count = settings.training.seed, settings.training.seeds
         seeds = range(first, first + count)
         folders = [output if count == 1 else output / f"seed-{seed}" for seed in seeds]

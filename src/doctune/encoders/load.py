@@ -91,11 +91,12 @@ def check_folder(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What must fit an encoder: rows of its vocabulary, its width, and how many tokens it has positions for."""
+    """What must fit an encoder: rows of its vocabulary, its width, its positions for tokens; and its depth."""
 
     vocab_size: int
     hidden_size: int
     max_seq_len: int
+    num_layers: int
 
 
 def read_shape(folder: Path) -> Shape:
@@ -103,7 +104,7 @@ def read_shape(folder: Path) -> Shape:
     family = FAMILIES[check_folder(folder)["model_type"]]
     config = read_config(folder)
     positions = config.max_position_embeddings - family.first_position(config)
-    return Shape(config.vocab_size, config.hidden_size, positions)
+    return Shape(config.vocab_size, config.hidden_size, positions, config.num_hidden_layers)
 
 
 def float32_size(weights: Path) -> int:

@@ -1,0 +1,83 @@
+"""The command that repeats the paper."""
+
+from __future__ import annotations
+
+import argparse
+
+from doctune.cli.flags import Arguments, command_line
+from doctune.errors import ConfigError
+
+STUDY_USAGE = """
+  doctune study --list
+  doctune study NAME|FILE.toml [--scale smoke|small|full] [--data DIR | --datasets FILE.toml] [--output DIR]"""
+STUDY_EXAMPLES = """examples:
+  doctune study table2 --scale smoke
+  doctune study table3 --data DATA --output runs/table3             (DATA/imdb holds IMDb's files)
+  doctune study table5 --datasets data.toml --columns imdb trec --on processes --workers 4
+  doctune study figure4 --scale full --data DATA --on ray
+A study that was interrupted, or some of whose runs failed, goes on when the same command is run again.
+data.toml names files, for each data set:
+  [ag_news]
+  data = { dataset = "ag_news", train = "train_subset.csv.xz", test = "test.csv" }
+  note = "a quarter of the official training data"
+"""
+
+
+def study(command: argparse.ArgumentParser) -> None:
+    command.usage = STUDY_USAGE
+    command.epilog = STUDY_EXAMPLES
+    command.add_argument("name", nargs="?", metavar="NAME", help="a study of --list, or a TOML file like theirs")
+    command.add_argument("--list", action="store_true", help="print the studies that there are")
+    command.add_argument(
+        "--scale", choices=["smoke", "small", "full"], default="small",
+        help="smoke: does everything run; small: MiniLM and few documents; full: the paper's setting (default: small)",
+    )  # fmt: skip
+    data = command.add_argument_group("data")
+    data.add_argument(
+        "--data", metavar="DIR", help="folder with a folder for each data set, by the names of doctune datasets"
+    )
+    data.add_argument("--datasets", metavar="FILE", help="TOML file that names the files of each data set")
+    data.add_argument("--columns", nargs="+", metavar="NAME", help="only these columns of the table")
+    model = command.add_argument_group("models")
+    model.add_argument("--encoder", metavar="DIR_OR_ID", help="encoder in the place of BERT-base; default: the scale's")
+    model.add_argument("--large-encoder", metavar="DIR_OR_ID", help="encoder in the place of BERT-large (table 8)")
+    model.add_argument("--chinese-encoder", metavar="DIR_OR_ID", help="encoder for Chinese texts (Sogou)")
+    model.add_argument(
+        "--seeds", type=int, metavar="N", help="runs of each cell, with seeds 42, 43, ...; default: the scale's"
+    )
+    model.add_argument(
+        "--keep-models", action="store_true", help="keep the classifiers of all runs; default: only figures"
+    )
+    where = command.add_argument_group("where")
+    where.add_argument("--output", metavar="DIR", help="folder of the result (default: runs/studies/NAME-SCALE)")
+    where.add_argument(
+        "--cache", metavar="DIR", help="folder of the runs, which studies share (default: runs/studies/runs)"
+    )
+    where.add_argument(
+        "--on", choices=["here", "processes", "ray"], default="here",
+        help="here: one run after the other; processes: several at once on this machine; ray: on a Ray cluster",
+    )  # fmt: skip
+    where.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    where.add_argument("--dry-run", action="store_true", help="print what would run, and run nothing")
+    command.set_defaults(run=_run_study)
+
+
+def _run_study(args: Arguments) -> None:
+    from doctune.studies.command import Asked, listing, main
+
+    if args.list:
+        print(listing())
+        return
+    if args.name is None:
+        raise ConfigError("NAME: must be given: one of doctune study --list, or a TOML file")
+    for flag in ("seeds", "workers"):
+        value = getattr(args, flag)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{flag}: {value}; give 1 or more")
+    given = {"base": args.encoder, "large": args.large_encoder, "chinese": args.chinese_encoder}
+    asked = Asked(
+        args.name, args.scale, args.data, args.datasets, None if args.columns is None else tuple(args.columns),
+        tuple((role, name) for role, name in given.items() if name is not None), args.seeds, args.output, args.cache,
+        args.on, args.workers, args.keep_models,
+    )  # fmt: skip
+    main(asked, command_line(), args.dry_run)

@@ -1,0 +1,134 @@
+"""`doctune study`: a table or figure of the paper, run anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from doctune.errors import ConfigError, TrainingError
+from doctune.files import no_space_is_one_line
+from doctune.studies.datasets import StudyData, check_columns, find_data
+from doctune.studies.definition import Scale, Study, described, load_study
+from doctune.studies.grid import Where, import_ray, run_jobs
+from doctune.studies.jobs import finished
+from doctune.studies.plan import Plan, Planner
+from doctune.studies.report import PAGE, summary, write_study
+from doctune.studies.results import StudyJson, gather
+
+FIRST_SEED = 42
+DEFAULT_FOLDER = "runs/studies"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line asks for; None is the scale's own."""
+
+    name: str
+    scale: str = "small"
+    data: str | None = None
+    datasets: str | None = None
+    columns: tuple[str, ...] | None = None
+    encoders: tuple[tuple[str, str], ...] = ()
+    seeds: int | None = None
+    output: str | None = None
+    cache: str | None = None
+    on: Where = "here"
+    workers: int | None = None
+    keep_models: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A study that is ready to run."""
+
+    name: str
+    study: Study
+    scale: Scale
+    data: dict[str, StudyData]
+    seeds: tuple[int, ...]
+    plan: Plan
+    cache: Path
+    output: Path
+
+
+def study(name: str, command: str = "doctune.study", **asked: object) -> StudyJson:
+    """Run a study of the paper (`table2` ... `figure4`, or a TOML file); its result, also written to `output`.
+
+    `asked` are the names of `Asked`, for instance `scale="small", data="DATA", seeds=3, output="runs/table2"`. Raises
+    `UserError` with one clear line for bad input.
+    """
+    return run(Asked(name, **asked), command)  # type: ignore[arg-type]
+
+
+def run(asked: Asked, command: str) -> StudyJson:
+    """Do the runs that are missing, and write study.json, study.md, study.csv and study.html.
+
+    Runs that fail do not stop the others; after all of them a `TrainingError` names the first.
+    """
+    if asked.on == "ray":
+        import_ray()
+    ready = prepare(asked)
+    with no_space_is_one_line(ready.output):
+        ready.output.mkdir(parents=True, exist_ok=True)
+    failed = run_jobs(ready.plan.jobs, ready.cache, asked.on, asked.workers, asked.keep_models)
+    notes = [f"{data.name}: {data.note}." for data in ready.data.values() if data.note] + list(ready.plan.notes)
+    result = gather(
+        ready.name, ready.study, asked.scale, ready.scale, ready.plan, ready.seeds, ready.cache, failed, notes, command
+    )
+    write_study(ready.output, result)
+    if failed:
+        first = next(iter(failed.values()))
+        raise TrainingError(
+            f"{len(failed)} of {len(ready.plan.jobs)} runs failed, the first: {first}. What there is of the study is "
+            f"in {ready.output}; the same command does what is missing"
+        )
+    return result
+
+
+def prepare(asked: Asked) -> Prepared:
+    """Find the data, make the plan, and check everything that can be checked before any run."""
+    name, definition, scale = load_study(asked.name, asked.scale)
+    scale = scale.model_copy(update={"encoders": {**scale.encoders, **dict(asked.encoders)}})
+    known = [column.name for column in definition.columns]
+    chosen = check_columns(asked.columns or scale.columns or known, known)
+    columns = tuple(c for c in definition.columns if c.name in chosen)
+    # A column whose encoder this scale lacks needs no data.
+    columns = tuple(c for c in columns if c.encoder is None or scale.encoders.get(c.encoder))
+    if not columns:
+        raise ConfigError(f"--columns {' '.join(chosen)}: no encoder for their language; give --chinese-encoder")
+    definition = definition.model_copy(update={"columns": columns})
+    data = find_data((c.data for c in columns), asked.data, asked.datasets, scale.embedded)
+    count = asked.seeds or scale.seeds
+    seeds = tuple(range(FIRST_SEED, FIRST_SEED + count))
+    cache = Path(asked.cache or f"{DEFAULT_FOLDER}/runs").expanduser()
+    output = Path(asked.output or f"{DEFAULT_FOLDER}/{name}-{asked.scale}").expanduser()
+    if output.is_file():
+        raise ConfigError(f"output: {output} is a file; give a directory")
+    plan = Planner(definition, scale, data, seeds, cache).plan()
+    return Prepared(name, definition, scale, data, seeds, plan, cache, output)
+
+
+def describe(asked: Asked) -> str:
+    """What would run, for `--dry-run`."""
+    ready = prepare(asked)
+    lines = [ready.study.title, ready.scale.about, ""]
+    lines += [f"{job.kind:<10} {job.about}{' (done)' if finished(job, ready.cache) else ''}" for job in ready.plan.jobs]
+    lines += [f"{'-':<10} {c.row} · {c.column}: {c.absent}" for c in ready.plan.cells if c.absent]
+    left = sum(not finished(job, ready.cache) for job in ready.plan.jobs)
+    return "\n".join([*lines, "", f"{left} of {len(ready.plan.jobs)} runs to do; result: {ready.output}"])
+
+
+def listing() -> str:
+    """The studies that there are, for `--list`."""
+    return "\n".join(f"{name:<9} {title}" for name, title in described())
+
+
+def main(asked: Asked, command: str, dry_run: bool) -> None:
+    """The command: run the study, print its table and where the files are."""
+    if dry_run:
+        print(describe(asked))
+        return
+    result = run(asked, command)
+    print(summary(result))
+    output = asked.output or f"{DEFAULT_FOLDER}/{result['name']}-{asked.scale}"
+    print(f"\npage   {output}/{PAGE}\ntable  {output}/study.md\ndata   {output}/study.csv, {output}/study.json")

@@ -1,0 +1,134 @@
+"""Where a study's data sets are: original files in a folder, a TOML file that names them, or the embedded documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from doctune.config import Settings, Tree, did_you_mean, read_toml
+from doctune.errors import ConfigError
+from doctune.readers import sources
+from doctune.readers.base import Finder
+from doctune.readers.datasets import DATASETS, dataset_reader, known_name
+from doctune.readers.pydocs import INSTALLED
+from doctune.settings import EMBEDDED_DATASET, DataSettings
+from doctune.studies.content import source_content
+
+DOMAINS = {
+    "imdb": "sentiment", "yelp_polarity": "sentiment", "yelp_full": "sentiment", "trec": "question",
+    "yahoo_answers": "question", "ag_news": "topic", "dbpedia": "topic",
+}  # fmt: skip
+"""The paper's domains; Sogou stands alone there, its language being another."""
+UNLABELLED = "unsup"
+
+
+class Entry(Settings):
+    """What a TOML file says of one data set: settings of `data`, and texts for further pre-training.
+
+    `corpus` are sources as `doctune corpus` takes them; default: the training texts. `note` stands in the report.
+    """
+
+    data: Tree
+    corpus: tuple[str, ...] | None = None
+    note: str = ""
+    domain: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyData:
+    """One data set of a study: how it is read, its texts for pre-training and those that these must not hold."""
+
+    name: str
+    settings: Tree
+    corpus: tuple[str, ...]
+    tests: tuple[str, ...]
+    content: dict[str, str]
+    domain: str
+    note: str = ""
+
+
+def find_data(names: Iterable[str], folder: str | None, file: str | None, embedded: bool) -> dict[str, StudyData]:
+    """The data sets of these names; `ConfigError` names those that are missing."""
+    wanted = list(dict.fromkeys(names))
+    if embedded:
+        return {
+            name: _made(name, Entry(data={"dataset": EMBEDDED_DATASET}, domain=DOMAINS.get(name))) for name in wanted
+        }
+    entries = _entries(Path(file)) if file is not None else _in_folder(folder, wanted)
+    missing = [name for name in wanted if name not in entries]
+    if missing:
+        where = f"--datasets {file}" if file is not None else f"--data {folder}"
+        raise ConfigError(
+            f"{where}: no {', '.join(missing)}; the study needs {', '.join(wanted)}. Give their files, or leave their "
+            f"columns out with --columns"
+        )
+    return {name: _made(name, entries[name]) for name in wanted}
+
+
+def _entries(file: Path) -> dict[str, Entry]:
+    """The entries of a TOML file; relative paths in it begin at its folder."""
+    entries = {}
+    for name, tree in read_toml(file).items():
+        entry = Entry.build(tree)
+        data = dict(entry.data)
+        for key in ("train", "validation", "test", "data"):
+            if isinstance(data.get(key), str):
+                data[key] = str(file.parent / Path(data[key]).expanduser())
+        corpus = None if entry.corpus is None else tuple(_placed(one, file.parent) for one in entry.corpus)
+        entries[name] = entry.model_copy(update={"data": data, "corpus": corpus})
+    return entries
+
+
+def _placed(source: str, folder: Path) -> str:
+    """A source whose path begins at a folder."""
+    name, colon, rest = source.partition(":")
+    if colon and known_name(name):
+        return f"{name}:{folder / Path(rest).expanduser()}"
+    return str(folder / Path(source).expanduser())
+
+
+def _in_folder(folder: str | None, names: list[str]) -> dict[str, Entry]:
+    if folder is None:
+        raise ConfigError(
+            "--data: must be given: a folder with a folder for each data set, by name; or --datasets FILE.toml"
+        )
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise ConfigError(f"--data {folder}: no such folder")
+    known = [name for name in names if name in DATASETS and (place / name).is_dir()]
+    return {name: Entry(data={"dataset": name, "data": str(place / name)}) for name in known}
+
+
+def _made(name: str, entry: Entry) -> StudyData:
+    settings = DataSettings.build(entry.data)
+    found = sources(settings)
+    if "test" not in found:
+        raise ConfigError(f"{name}: no test documents; name them with test = FILE in the --datasets file")
+    known = known_name(settings.dataset) if settings.dataset else None
+    tests = tuple(f"{known}:{found[part].path}:{part}" for part in ("validation", "test") if part in found and known)
+    corpus = entry.corpus
+    if corpus is None:
+        corpus = (_training_texts(known, str(found["train"].path), settings),) if known else ()
+    domain = entry.domain or DOMAINS.get(name, name)
+    content = {split: source_content(source) for split, source in found.items()}
+    return StudyData(name, entry.data, corpus, tests, content, domain, entry.note)
+
+
+def _training_texts(known: str, path: str, settings: DataSettings) -> str:
+    """The training texts, and those without labels where the data set's folder has them (IMDb)."""
+    reader, folder = dataset_reader(known), settings.data
+    if settings.train is None and folder not in (None, INSTALLED) and isinstance(reader, Finder):
+        assert folder is not None
+        if reader.find(Path(folder), UNLABELLED) is not None and known == "imdb":
+            return f"{known}:{folder}:train+{UNLABELLED}"
+    return f"{known}:{path}:train"
+
+
+def check_columns(wanted: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """The columns that were asked for; `ConfigError` for one that the study does not have."""
+    names, chosen = list(known), list(dict.fromkeys(wanted))
+    for name in chosen:
+        if name not in names:
+            raise ConfigError(f"--columns: no column {name!r}{did_you_mean(name, names)}")
+    return tuple(chosen)

@@ -1,0 +1,163 @@
+"""A job: one run of a command, known by what goes into it; done once, whichever studies want it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import shutil
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import filelock
+
+import doctune
+from doctune.commands import corpus, finetune, pretrain
+from doctune.commands.prepare import Documents, read
+from doctune.config import Tree
+from doctune.errors import UserError
+from doctune.files import write_json
+from doctune.readers import sources
+from doctune.settings import CorpusSettings, DataSettings, FinetuneSettings, PretrainSettings
+from doctune.studies.content import key_of
+from doctune.text.tokenizer import TextTokenizer
+
+Kind = Literal["corpus", "pretrain", "finetune", "multitask"]
+DONE = "job.json"
+LOG = "log.txt"
+CACHED = "cache:"
+TOKENISED = "tokenised"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of a command. `settings` may name what other jobs made as `cache:KIND/KEY/...`; those are `needs`.
+
+    `key` is a hash of the settings in which files and encoders are known by their content.
+    """
+
+    kind: Kind
+    key: str
+    settings: Tree
+    about: str
+    needs: tuple[str, ...] = field(default=())
+
+    @property
+    def place(self) -> str:
+        """The run's folder inside the cache."""
+        return f"{self.kind}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a job ended: seconds of work (0 if it was there already), and what went wrong if anything did."""
+
+    key: str
+    seconds: float = 0.0
+    error: str | None = None
+
+
+def make_job(kind: Kind, settings: Tree, contents: Any, about: str, needs: tuple[str, ...] = ()) -> Job:
+    """A job; `contents` stand for the files and encoders, and the settings should not name their paths."""
+    return Job(kind, key_of(kind, doctune.__version__, contents), settings, about, needs)
+
+
+def finished(job: Job, cache: Path) -> bool:
+    """Whether the job's run is there."""
+    return (cache / job.place / DONE).is_file()
+
+
+def execute(job: Job, cache: Path, keep_models: bool = False, quiet: bool = False) -> Done:
+    """Do the job unless it is done; go on with it if it was killed. What goes wrong is told, not raised.
+
+    Two processes that want the same job do it once: one waits for the other. `quiet` sends the progress to the run's
+    log, too, where several jobs would write over one another.
+    """
+    folder = cache / job.place
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(f"{folder}.lock"):
+        if finished(job, cache):
+            return Done(job.key)
+        started = time.monotonic()
+        with (folder.parent / f"{job.key}.log").open("a", encoding="utf-8") as log, contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.redirect_stdout(log))
+            if quiet:
+                stack.enter_context(contextlib.redirect_stderr(log))
+            try:
+                _run(job, folder, cache)
+            except UserError as error:
+                return Done(job.key, time.monotonic() - started, str(error))
+            except Exception as error:
+                traceback.print_exc(file=log)
+                return Done(job.key, time.monotonic() - started, f"{type(error).__name__}: {error} (see {log.name})")
+        seconds = time.monotonic() - started
+        if job.kind in ("finetune", "multitask") and not keep_models:
+            for weights in list(folder.rglob("model")):
+                shutil.rmtree(weights)
+        write_json(folder / DONE, {"kind": job.kind, "key": job.key, "about": job.about, "seconds": seconds})
+        return Done(job.key, seconds)
+
+
+def _run(job: Job, folder: Path, cache: Path) -> None:
+    tree, resume = located(job.settings, cache), (folder / "config.toml").is_file()
+    tree["output"] = str(folder)
+    command = f"doctune {job.kind} --config {folder / 'config.toml'}"
+    match job.kind:
+        case "corpus":
+            corpus.run(CorpusSettings.build(tree))
+        case "pretrain":
+            pretrain.run(PretrainSettings.build(tree), command, resume)
+        case "multitask":
+            from doctune.commands import multitask
+            from doctune.settings import MultitaskSettings
+
+            multitask.run(MultitaskSettings.build(tree), command, resume)
+        case "finetune":
+            tree["data"]["cache"] = str(cache / TOKENISED)
+            settings = FinetuneSettings.build(tree)
+            resolved, _, tokenizer = finetune.resolve(settings)
+            finetune.run(settings, command, resume, _documents(resolved.data, tokenizer))
+
+
+def located(value: Any, cache: Path) -> Any:
+    """The settings with the paths of what other jobs made in the place of their names.
+
+    `cache:pretrain/KEY/snapshots#2` is the second of the encoders that a pre-training kept on the way.
+    """
+    if isinstance(value, dict):
+        return {key: located(item, cache) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [located(item, cache) for item in value]
+    if not isinstance(value, str) or not value.startswith(CACHED):
+        return value
+    place, _, number = value.removeprefix(CACHED).partition("#")
+    return str(sorted((cache / place).glob("step-*"))[int(number) - 1] if number else cache / place)
+
+
+def _documents(data: DataSettings, tokenizer: TextTokenizer) -> Documents:
+    """The tokenised documents; runs in the same process that differ in other settings share them."""
+    few = {"train_examples", "test_examples", "validation_fraction"}
+    return _read(data.model_dump_json(exclude=few), tokenizer.hash, _Unhashed(tokenizer))
+
+
+class _Unhashed:
+    """Carries a tokenizer past the cache's key, in which its hash already is."""
+
+    def __init__(self, tokenizer: TextTokenizer) -> None:
+        self.tokenizer = tokenizer
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Unhashed)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@functools.lru_cache(maxsize=16)
+def _read(data: str, tokenizer_hash: str, tokenizer: _Unhashed) -> Documents:
+    settings = DataSettings.build(json.loads(data))
+    assert settings.cache is not None
+    return read(settings, sources(settings), tokenizer.tokenizer, Path(settings.cache))

@@ -1,0 +1,138 @@
+"""A study to read: study.json, study.md, study.csv and study.html, and the table on the terminal.
+
+Everything here reads the `StudyJson` dictionary only, so that an older study.json can be shown again.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import textwrap
+from pathlib import Path
+from typing import cast
+
+from markupsafe import Markup
+
+from doctune.evaluation.comparison import points
+from doctune.evaluation.report import TABLE_WIDTH, pages, writable
+from doctune.files import write_json, write_text
+from doctune.studies.charts import differences, error_lines, training_lines
+from doctune.studies.results import CellJson, StudyJson
+
+PAGE = "study.html"
+NOTHING = "–"
+FIGURES_MEAN_NOTHING = "smoke"
+
+
+def write_study(folder: Path, study: StudyJson) -> None:
+    """Write the four files."""
+    safe = cast(StudyJson, writable(study))
+    write_json(folder / "study.json", safe)
+    write_text(folder / "study.csv", to_csv(safe))
+    write_text(folder / "study.md", markdown(safe))
+    write_text(folder / PAGE, render_html(safe))
+
+
+def to_csv(study: StudyJson) -> str:
+    """One line a run: cell, seed, its error; the cell's mean and interval, the paper's figure, the run, its command."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["study", "scale", "row", "column", "seed", "error_percent", "mean_percent", "low", "high", "paper",
+                     "run", "command"])  # fmt: skip
+    for cell in study["cells"]:
+        low, high = cell["interval_percent"] or ("", "")
+        for run in cell["runs"]:
+            writer.writerow([study["name"], study["scale"], cell["row"], cell["column"], run["seed"],
+                             run["error_percent"], cell["error_percent"], low, high, cell["paper"], run["run"],
+                             run["command"]])  # fmt: skip
+    return text.getvalue()
+
+
+def markdown(study: StudyJson) -> str:
+    """The paper's table with our column and interval beside its own, the findings, and the runs."""
+    lines = [f"# {_escaped(study['title'])}", "", _escaped(study["question"]), "", _escaped(study["about"]), ""]
+    columns = study["columns"]
+    head = ["", *(part for c in columns for part in (f"{c['name']}, here", f"{c['name']}, paper"))]
+    lines += [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * 2 * len(columns)}"]
+    for row in study["rows"]:
+        cells = [_cell(study, row, c["name"]) for c in columns]
+        lines.append(f"| {' | '.join([_escaped(row), *(_escaped(v) for cell in cells for v in shown(cell))])} |")
+    lines += ["", f"Cells: {study['unit']}; in brackets {_interval_note(study)}", ""]
+    lines += [f"- {c['name']}: {c['documents']}." for c in columns if c["documents"]]
+    lines += [f"- {_escaped(note)}" for note in study["notes"]]
+    lines += ["", "## The paper's findings", ""]
+    lines += [f"- **{f['verdict']}**, {f['column']}: {_escaped(f['text'])} {_escaped('; '.join(f['reasons']))}"
+              for f in study["findings"]]  # fmt: skip
+    lines += ["", "## Runs", "", "| cell | seed | error % | run |", "| --- | --- | ---: | --- |"]
+    for cell in study["cells"]:
+        name = f"{_escaped(cell['row'])} · {_escaped(cell['column'])}"
+        lines += [f"| {name} | {r['seed']} | {r['error_percent']:.2f} | `{r['run']}` |" for r in cell["runs"]]
+    again = "Each run again: `doctune finetune --config RUN/config.toml --output AGAIN` (or the command in study.csv)."
+    return "\n".join([*lines, "", again, "", "```", study["command"], "```", ""])
+
+
+def render_html(study: StudyJson) -> str:
+    """The page as text; everything that comes from the study is escaped."""
+    names = [c["name"] for c in study["columns"]]
+    rows = [(row, [shown(_cell(study, row, name)) for name in names]) for row in study["rows"]]
+    return pages().get_template("study.html").render(
+        study=study, rows=rows, plots=plots(study), interval_note=_interval_note(study),
+        means_nothing=study["scale"] == FIGURES_MEAN_NOTHING,
+    )  # fmt: skip
+
+
+def plots(study: StudyJson) -> list[tuple[str, Markup]]:
+    """The plots with their captions, as the study asks for."""
+    if study["plot"] == "training":
+        return [(column["name"], training_lines(study, column["name"])) for column in study["columns"]]
+    if study["plot"] in ("over rows", "over columns"):
+        return [(study["axis"], error_lines(study))]
+    return [(column["name"], differences(study, column["name"])) for column in study["columns"]]
+
+
+def summary(study: StudyJson) -> str:
+    """The plain text that the command line prints at the end."""
+    width = max(len(row) for row in study["rows"])
+    lines = [study["title"], *textwrap.wrap(study["about"], TABLE_WIDTH), ""]
+    for column in study["columns"]:
+        lines += textwrap.wrap(f"{column['name']}: {column['documents']}", TABLE_WIDTH)
+        lines.append(f"  {'':<{width}}  {study['unit'] + ', here':>26}  {'paper':>6}")
+        for row in study["rows"]:
+            here, paper = shown(_cell(study, row, column["name"]))
+            lines.append(f"  {row:<{width}}  {here:>26}  {paper:>6}")
+        lines.append("")
+    for finding in study["findings"]:
+        said = f"{finding['verdict']} ({finding['column']}): {finding['text']} {'; '.join(finding['reasons'])}"
+        lines += textwrap.wrap(said, TABLE_WIDTH, subsequent_indent="  ")
+    return "\n".join(lines)
+
+
+def shown(cell: CellJson | None) -> tuple[str, str]:
+    """What a cell shows of itself and of the paper."""
+    if cell is None:
+        return NOTHING, NOTHING
+    paper = NOTHING if cell["paper"] is None else f"{cell['paper']:g}"
+    if cell["error_percent"] is None or cell["interval_percent"] is None:
+        return cell["absent"] or NOTHING, paper
+    low, high = cell["interval_percent"]
+    return f"{cell['error_percent']:.2f} ({low:.2f} to {high:.2f})", paper
+
+
+def signed(values: list[float]) -> str:
+    """A difference with its interval."""
+    return f"{points(values[0])} ({points(values[1])} to {points(values[2])})"
+
+
+def _cell(study: StudyJson, row: str, column: str) -> CellJson | None:
+    return next((c for c in study["cells"] if (c["row"], c["column"]) == (row, column)), None)
+
+
+def _interval_note(study: StudyJson) -> str:
+    count = len(study["seeds"])
+    if count > 1:
+        return f"the 95 % interval of the mean over {count} seeds (Student's t)."
+    return "the 95 % interval over the test documents (Wilson); one seed says nothing of other seeds."
+
+
+def _escaped(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
