@@ -104,8 +104,8 @@ class Planner:
         notes = []
         if row.layers is not None and shape.num_layers != PAPER_LAYERS:
             notes.append(
-                f"The encoder has {shape.num_layers} layers: a row's layers of {PAPER_LAYERS} stand for those of the same "
-                f"depth."
+                f"The encoder has {shape.num_layers} layers: a row's layers of {PAPER_LAYERS} stand for those of "
+                f"the same depth."
             )
         times = default_learning_rate(shape.hidden_size) / PAPER_RATE
         if times != 1:
