@@ -9,7 +9,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from doctune.encoders.resolve import resolve_encoder
 from doctune.files import content_hash
 from doctune.readers import Source
 from doctune.readers.pydocs import INSTALLED, PACKAGES
@@ -59,10 +58,8 @@ def folder_listing(folder: Path) -> str:
     return key_of([(str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in found])
 
 
-@functools.lru_cache(maxsize=64)
-def encoder_content(name: str) -> str:
+def encoder_content(folder: Path) -> str:
     """The hash of an encoder's weights, config and tokenizer."""
-    folder = resolve_encoder(name)
     weights = [file_content(path) for path in sorted(folder.glob("*.safetensors"))]
     return key_of(weights, file_content(folder / "config.json"), TextTokenizer.load(folder).hash)
 

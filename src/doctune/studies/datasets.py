@@ -74,7 +74,7 @@ def _entries(file: Path) -> dict[str, Entry]:
         data = dict(entry.data)
         for key in ("train", "validation", "test", "data"):
             if isinstance(data.get(key), str):
-                data[key] = str(file.parent / Path(data[key]).expanduser())
+                data[key] = _whole(file.parent / Path(data[key]).expanduser())
         corpus = None if entry.corpus is None else tuple(_placed(one, file.parent) for one in entry.corpus)
         entries[name] = entry.model_copy(update={"data": data, "corpus": corpus})
     return entries
@@ -84,8 +84,13 @@ def _placed(source: str, folder: Path) -> str:
     """A source whose path begins at a folder."""
     name, colon, rest = source.partition(":")
     if colon and known_name(name):
-        return f"{name}:{folder / Path(rest).expanduser()}"
-    return str(folder / Path(source).expanduser())
+        return f"{name}:{_whole(folder / Path(rest).expanduser())}"
+    return _whole(folder / Path(source).expanduser())
+
+
+def _whole(path: Path) -> str:
+    """The whole path: a run's settings must name the same file wherever they are used again."""
+    return str(path.resolve())
 
 
 def _in_folder(folder: str | None, names: list[str]) -> dict[str, Entry]:
@@ -97,7 +102,7 @@ def _in_folder(folder: str | None, names: list[str]) -> dict[str, Entry]:
     if not place.is_dir():
         raise ConfigError(f"--data {folder}: no such folder")
     known = [name for name in names if name in DATASETS and (place / name).is_dir()]
-    return {name: Entry(data={"dataset": name, "data": str(place / name)}) for name in known}
+    return {name: Entry(data={"dataset": name, "data": _whole(place / name)}) for name in known}
 
 
 def _made(name: str, entry: Entry) -> StudyData:

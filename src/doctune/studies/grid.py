@@ -89,6 +89,7 @@ def _on_ray(jobs: Sequence[Job], cache: Path, keep_models: bool) -> Iterator[tup
 
 def import_ray() -> Any:
     """Ray, or an error that names the extra."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a study tells nobody that it runs
     try:
         import ray
     except ImportError:

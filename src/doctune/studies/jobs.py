@@ -103,6 +103,8 @@ def execute(job: Job, cache: Path, keep_models: bool = False, quiet: bool = Fals
 
 def _run(job: Job, folder: Path, cache: Path) -> None:
     tree, resume = located(job.settings, cache), (folder / "config.toml").is_file()
+    if folder.is_dir() and not resume and job.kind != "corpus":
+        shutil.rmtree(folder)  # killed before it knew what it was
     tree["output"] = str(folder)
     command = f"doctune {job.kind} --config {folder / 'config.toml'}"
     match job.kind:

@@ -68,6 +68,7 @@ class Planner:
         self.columns = [c for c in study.columns if c.data in data]
         self.jobs: dict[str, Job] = {}
         self.notes: list[str] = []
+        self.encoders: dict[str, tuple[Shape, str]] = {}
         rows = [row.pretraining for row in study.rows if row.pretraining is not None]
         self.snapshots = SHARES if any(one.share < 1 for one in rows) else 0
 
@@ -82,7 +83,10 @@ class Planner:
         base = self._encoder(row, column)
         if base is None:
             return Cell(row.name, column.name, absent="no such encoder at this scale")
-        shape = read_shape(Path(base))
+        if base not in self.encoders:
+            folder = resolve_encoder(base)
+            self.encoders[base] = (read_shape(folder), encoder_content(folder))
+        shape = self.encoders[base][0]
         layers = None if row.layers is None else in_proportion(row.layers, shape.num_layers)
         if row.layers is not None and layers is None:
             return Cell(row.name, column.name, absent=f"no counterpart in {shape.num_layers} layers")
@@ -147,15 +151,16 @@ class Planner:
             yield Run(seed, job, f"continued/{column.name}")
 
     def _encoder(self, row: Row, column: Column) -> str | None:
-        """The folder of the cell's encoder before any further pre-training; None where the scale has none."""
+        """The cell's encoder before any further pre-training: a name or a whole path; None where the scale has none."""
         name = self.scale.encoders.get(column.encoder or row.encoder)
-        if not name:
-            return None
-        return str(tiny_encoder(name, self.cache) if name in SIZES else resolve_encoder(name))
+        if name in SIZES:
+            return str(tiny_encoder(name, self.cache).resolve())
+        folder = Path(name or "").expanduser()
+        return str(folder.resolve()) if name and folder.is_dir() else name or None
 
     def _adapted(self, row: Row, column: Column, base: str) -> tuple[str, str, tuple[str, ...]]:
         """The encoder of a cell as its settings name it, what it is made of, and the jobs that it needs."""
-        contents = encoder_content(base)
+        contents = self.encoders[base][1]
         if row.pretraining is None:
             return base, contents, ()
         names = self._names(row, column)

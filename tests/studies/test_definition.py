@@ -1,0 +1,92 @@
+"""The studies as they are written down: the paper's figures, complete and well-formed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doctune.config import ConfigError
+from doctune.studies.definition import NAMES, SCALES, load_study
+
+TABLES = {
+    "table2": "table2_long_text", "table3": "table3_layers_imdb", "table5": "table5_further_pretraining",
+    "table6": "table6_comparison", "table7": "table7_multitask", "table8": "table8_large",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_study_is_well_formed_at_every_scale(name: str, scale: str) -> None:
+    found, study, size = load_study(name, scale)
+    assert found == name
+    assert size.about
+    assert {"base", "large"} <= set(size.encoders)
+    assert study.findings
+    columns = {column.name for column in study.columns}
+    assert all(set(row.paper) <= columns for row in study.rows)
+    assert set(size.columns or ()) <= columns
+
+
+def test_the_scales_differ_in_size() -> None:
+    sizes = [load_study("table3", scale)[2].set for scale in SCALES]
+    assert [one["truncation"]["max_seq_len"] for one in sizes] == [32, 128, 512]
+    assert "train_examples" not in sizes[2].get("data", {})
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_papers_figures(name: str, shared: Path) -> None:
+    table = json.loads((shared / "paper" / "tables.json").read_text())[TABLES[name]]
+    theirs = {row[0]: dict(zip(table["columns"][1:], row[1:], strict=True)) for row in table["rows"]}
+    ours = {row.name: row.paper for row in load_study(name, "full")[1].rows}
+    assert ours.keys() <= theirs.keys()
+    for row, figures in ours.items():
+        assert figures == {column: value for column, value in theirs[row].items() if value is not None}
+    if name not in ("table6", "table8"):  # those also list the models of others
+        assert ours.keys() == theirs.keys()
+
+
+def test_the_papers_figures_of_table_4(shared: Path) -> None:
+    table = json.loads((shared / "paper" / "tables.json").read_text())["table4_layerwise_decay_imdb"]
+    theirs = [(rate, decay, error) for rate, decay, error in table["rows"]]
+    ours = []
+    for row in load_study("table4", "full")[1].rows:
+        layerwise = row.set["layerwise"]
+        ours.append((row.rate, layerwise.get("layer_decay", 1.0), row.paper["imdb"]))
+    assert ours == theirs
+
+
+LEAST: dict[str, Any] = {
+    "title": "a", "question": "b", "reference": "one", "columns": ["imdb"], "rows": [{"name": "one"}, {"name": "two"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reference": "on"}, "no row 'on'; did you mean 'one'"),
+        ({"findings": [{"text": "x", "better": "one", "than": ["tow"]}]}, "no row 'tow'; did you mean 'two'"),
+        ({"rows": [{"name": "one", "columns": ["imbd"]}]}, "no column 'imbd'; did you mean 'imdb'"),
+        ({"rows": [{"name": "one"}, {"name": "one"}]}, "a name stands twice"),
+        ({"rows": [{"name": "one", "sett": {}}]}, "no such setting"),
+        ({"rows": [{"name": "one", "pretraining": {"on": "task", "share": 0}}]}, "share"),
+    ],
+)
+def test_bad_definitions(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    import tomli_w
+
+    path = tmp_path / "mine.toml"
+    path.write_text(tomli_w.dumps(LEAST))
+    assert load_study(str(path), "small")[0] == "mine"
+    path.write_text(tomli_w.dumps({**LEAST, **change}))
+    with pytest.raises(ConfigError, match=message):
+        load_study(str(path), "small")
+
+
+def test_unknown_studies_and_scales() -> None:
+    with pytest.raises(ConfigError, match="no study 'table9'"):
+        load_study("table9", "small")
+    with pytest.raises(ConfigError, match="no scale 'large'"):
+        load_study("table2", "large")
