@@ -129,7 +129,9 @@ def _classifier(settings: FinetuneSettings, loaded: Loaded, prepared: Prepared) 
         len(prepared.names),
         training.label_smoothing,
         settings.encoder.dropout,
+        features.window_pooling if settings.truncation.truncation == "windows" else None,
     )
+    model.windows_per_pass = training.windows_per_pass or model.windows_per_pass
     model.head.class_weights = class_weights(settings, prepared.train)
     if training.gradient_checkpointing and not model.encoder.recompute_activations():
         raise ConfigError(f"training.gradient_checkpointing: {loaded.config.model_type} does not support it")
@@ -176,7 +178,7 @@ def _description(settings: FinetuneSettings, model: Classifier, prepared: Prepar
     return Description(
         doctune=doctune.__version__, labels=prepared.names, truncation=settings.truncation, layers=model.encoder.layers,
         num_layers=model.encoder.num_layers, layer_pooling=settings.features.layer_pooling,
-        token_pooling=settings.features.token_pooling,
+        token_pooling=settings.features.token_pooling, window_pooling=settings.features.window_pooling,
         packing=model.encoder.packing, columns={k: v for k, v in columns.items() if v is not None},
     )  # fmt: skip
 
