@@ -96,9 +96,10 @@ class Classifier(EncoderModel):
         assert not self.training
         assert self.window_pooling is not None
         vectors = self.window_vectors(batch)
-        pooled = self.window_pooling(vectors, batch.window_of, batch.num_documents)
+        logits: Tensor = self.head(self.window_pooling(vectors, batch.window_of, batch.num_documents))
         shares = self.window_pooling.shares(vectors, batch.window_of, batch.num_documents)
-        return self.head(pooled), shares @ self.head.linear.weight.float().t()
+        with torch.autocast(shares.device.type, enabled=False):
+            return logits, shares @ self.head.linear.weight.float().t()
 
     def losses(self, batch: Batch) -> tuple[dict[str, Loss], Tensor]:
         """The loss of a labelled batch by name, and the logits it came from: [D, C]."""
