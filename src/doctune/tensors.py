@@ -6,6 +6,7 @@ N the number of sequences (windows), D the number of documents, H the hidden siz
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -18,7 +19,7 @@ class Batch:
 
     `input_ids`, `position_ids` (from 0 within each sequence), `token_type_ids`: int64 [T].
     `cu_seqlens`: int64 [N + 1], where each sequence begins and the last one ends; `max_seqlen` its longest.
-    `window_of`: int64 [N], the document of this batch that a window belongs to.
+    `window_of`: int64 [N], ascending, the document of this batch that a window belongs to; each has one or more.
     `labels`: int64 [D], or None where there is nothing to learn from. `rows`: int64 [D], where each document stands
     in its data set. `task` names the head. `lengths` repeats the sequence lengths on the host, so that planning
     attention needs no copy from a device.
@@ -44,6 +45,31 @@ class Batch:
     def num_documents(self) -> int:
         """D, the documents of the batch."""
         return int(self.rows.shape[0])
+
+    @property
+    def num_windows(self) -> int:
+        """N, the sequences of the batch."""
+        return int(self.window_of.shape[0])
+
+    def pieces(self, max_tokens: int) -> Iterator[Batch]:
+        """The sequences in runs of at most `max_tokens` tokens; one that is longer is a run of its own.
+
+        In a run every sequence is a document, without a label, in the row of the document that it is a window of.
+        """
+        first = start = 0
+        while first < len(self.lengths):
+            last, stop = first + 1, start + self.lengths[first]
+            while last < len(self.lengths) and stop + self.lengths[last] - start <= max_tokens:
+                stop += self.lengths[last]
+                last += 1
+            yield Batch(
+                input_ids=self.input_ids[start:stop], position_ids=self.position_ids[start:stop],
+                token_type_ids=self.token_type_ids[start:stop],
+                cu_seqlens=self.cu_seqlens[first : last + 1] - start, max_seqlen=max(self.lengths[first:last]),
+                window_of=torch.arange(last - first, device=self.window_of.device),
+                rows=self.rows[self.window_of[first:last]], task=self.task, lengths=self.lengths[first:last],
+            )  # fmt: skip
+            first, start = last, stop
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""

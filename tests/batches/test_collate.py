@@ -16,7 +16,7 @@ from doctune.batches.collate import Collator
 from doctune.store.splits import Dataset
 from doctune.tensors import Batch
 from doctune.text.tokenizer import TextTokenizer
-from doctune.text.truncation import HeadOnly, HeadTail, TailOnly, Truncation
+from doctune.text.truncation import HeadOnly, HeadTail, TailOnly, Truncation, Windows
 
 DatasetOf = Callable[..., Dataset]
 SENTENCE = "the film is great and the food was awful but we like this city "
@@ -142,3 +142,66 @@ def test_lengths_of_the_original_truncation(dataset_of: DatasetOf, tokenizer: Te
     dataset = dataset_of([SENTENCE * 10])
     collator = Collator(tokenizer.template, HeadTail(0, lose_odd=True), 13)
     assert (collator(dataset, np.array([0])).lengths, collator.lengths(dataset).tolist()) == ((12,), [13])
+
+
+@pytest.mark.parametrize("truncation", [Windows(), Windows(3), Windows(0, 2), Windows(5, 3)])
+@pytest.mark.parametrize("max_seq_len", [8, 17, 100])
+def test_windows_of_a_batch(
+    dataset_of: DatasetOf, tokenizer: TextTokenizer, truncation: Windows, max_seq_len: int
+) -> None:
+    dataset = dataset_of([*TEXTS, *PAIRS])
+    collator = Collator(tokenizer.template, truncation, max_seq_len)
+    places = np.array([10, 3, 0, 12, 4, 7, 9])
+    batch = collator(dataset, places)
+    lengths = np.array(batch.lengths)
+    assert batch.cu_seqlens.diff().tolist() == lengths.tolist()
+    assert batch.max_seqlen == max(lengths) <= max_seq_len
+    assert batch.num_documents == len(places)
+    assert batch.num_windows == len(lengths)
+    of = batch.window_of.numpy()
+    assert np.bincount(of, lengths).tolist() == collator.lengths(dataset)[places].tolist()
+    assert set(of.tolist()) == set(range(len(places)))
+    assert of.tolist() == sorted(of.tolist())
+    parts = sequences(batch, batch.input_ids)
+    for document, place in enumerate(places):
+        first, second = dataset.shard.tokens(int(place))
+        mine = [parts[number] for number in np.flatnonzero(of == document)]
+        where = collator.places(dataset, int(place))
+        if second is not None or len(mine) == 1:
+            assert (len(mine), where) == (1, [])
+            alone = Collator(tokenizer.template, HeadOnly(), max_seq_len)(dataset, np.array([place]))
+            assert mine == [alone.input_ids.tolist()]
+            continue
+        assert [ids[1:-1] for ids in mine] == [first[start : start + count].tolist() for start, count in where]
+        assert all((ids[0], ids[-1]) == (mine[0][0], mine[0][-1]) for ids in mine)
+    cut = [is_cut(collator, dataset, place) for place in range(len(dataset))]
+    assert collator.truncated(dataset) == pytest.approx(np.mean(cut))
+
+
+def is_cut(collator: Collator, dataset: Dataset, place: int) -> bool:
+    """Whether a document loses tokens, counted from what its windows reach."""
+    first, second = dataset.shard.tokens(place)
+    where = collator.places(dataset, place)
+    if where:
+        return bool(sum(where[-1]) < len(first))
+    special = collator.template.special_tokens(second is not None)
+    return len(first) + (0 if second is None else len(second)) + special > collator.max_seq_len
+
+
+def test_pieces_of_a_batch_are_its_windows(dataset_of: DatasetOf, tokenizer: TextTokenizer) -> None:
+    dataset = dataset_of(TEXTS)
+    batch = Collator(tokenizer.template, Windows(2), 16)(dataset, np.array([4, 0, 3, 2]))
+    whole, rows = sequences(batch, batch.input_ids), batch.rows[batch.window_of].tolist()
+    for budget in (1, 16, 40, 10_000):
+        found = list(batch.pieces(budget))
+        assert [ids for piece in found for ids in sequences(piece, piece.input_ids)] == whole
+        assert [row for piece in found for row in piece.rows.tolist()] == rows
+        for piece in found:
+            assert piece.num_tokens <= budget or piece.num_windows == 1
+            assert piece.window_of.tolist() == list(range(piece.num_documents))
+            assert piece.cu_seqlens.tolist() == [0, *itertools.accumulate(piece.lengths)]
+            assert piece.max_seqlen == max(piece.lengths)
+            assert sequences(piece, piece.position_ids) == [list(range(length)) for length in piece.lengths]
+            assert len(piece.token_type_ids) == piece.num_tokens
+            assert piece.labels is None
+    assert len(list(batch.pieces(16))) == batch.num_windows - 1  # the two short texts go together

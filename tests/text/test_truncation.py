@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from doctune.errors import ConfigError
 from doctune.settings import TruncationSettings
 from doctune.text.tokenizer import Ids
-from doctune.text.truncation import HeadOnly, HeadTail, TailOnly, Truncation, make_truncation, truncate_pair
+from doctune.text.truncation import HeadOnly, HeadTail, TailOnly, Truncation, Windows, make_truncation, truncate_pair
 
 Row = dict[str, Any]
 
@@ -128,7 +129,49 @@ def test_properties_of_any_truncation(truncation: Truncation, budget: int) -> No
         ({"truncation": "head+tail"}, HeadTail(None, False)),
         ({"head_tokens": 0, "original_truncation": True}, HeadTail(0, True)),
         ({"head_tokens": 509}, HeadTail(509, False)),
+        ({"truncation": "windows"}, Windows()),
+        ({"truncation": "windows", "overlap": 509, "max_windows": 2}, Windows(509, 2)),
     ],
 )
 def test_settings_name_a_truncation(values: dict[str, Any], expected: Truncation) -> None:
     assert make_truncation(TruncationSettings(**values), 510) == expected
+
+
+@pytest.mark.parametrize("overlap", [0, 1, 3, 6])
+@pytest.mark.parametrize("max_windows", [None, 1, 3])
+@pytest.mark.parametrize("budget", [7, 10])
+def test_windows(overlap: int, max_windows: int | None, budget: int) -> None:
+    truncation = Windows(overlap, max_windows)
+    lengths = np.arange(0, 6 * budget)
+    numbers, tokens = truncation.numbers(lengths, budget), truncation.tokens(lengths, budget)
+    cuts = truncation.cuts(lengths, budget)
+    for length in lengths.tolist():
+        windows = [window.tolist() for window in truncation.windows(document(length), budget)]
+        assert windows == [list(range(a, a + n)) for a, n in truncation.places(length, budget)]
+        assert (len(windows), sum(map(len, windows))) == (numbers[length], tokens[length])
+        read = {token for window in windows for token in window}
+        assert bool(cuts[length]) == (len(read) < length)
+        if length <= budget:
+            assert windows == [list(range(length))]
+            continue
+        assert len(windows) <= (max_windows or length)
+        assert read == set(range(len(read)))
+        assert max_windows == len(windows) or len(read) == length
+        assert all(len(window) == budget for window in windows[:-1])
+        shared = [len(set(a) & set(b)) for a, b in itertools.pairwise(windows)]
+        assert all(number == overlap for number in shared[:-1])
+        # An overlap fills the last window, too, which may then share more with the one before it.
+        assert not shared or shared[-1] >= overlap
+        assert len(windows[-1]) == budget if overlap else windows[-1]
+
+
+def test_an_overlap_must_leave_room() -> None:
+    settings = TruncationSettings(truncation="windows", overlap=30, max_seq_len=32)
+    with pytest.raises(ConfigError, match=r"truncation\.overlap: 30 is not less than the 30 tokens"):
+        make_truncation(settings, 30)
+
+
+@pytest.mark.parametrize("values", [{"overlap": 2}, {"max_windows": 2, "truncation": "head-only"}])
+def test_what_belongs_to_windows_needs_them(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"is for truncation = windows, found head"):
+        TruncationSettings.build(values)

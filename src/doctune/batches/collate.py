@@ -12,28 +12,54 @@ from doctune.batches.plan import Places
 from doctune.store.splits import Dataset
 from doctune.tensors import Batch
 from doctune.text.tokenizer import Template
-from doctune.text.truncation import Truncation, truncate_pair
+from doctune.text.truncation import Truncation, Windows, truncate_pair
 
 
 @dataclass(frozen=True, slots=True)
 class Collator:
-    """Makes packed batches of a data set's documents, each at most `max_seq_len` tokens long."""
+    """Makes packed batches of a data set's documents, whose windows are each at most `max_seq_len` tokens long.
+
+    Text pairs are one window, whatever the truncation.
+    """
 
     template: Template
     truncation: Truncation
     max_seq_len: int
 
     def lengths(self, dataset: Dataset) -> npt.NDArray[np.int64]:
-        """Length of each document's sequence after truncation, special tokens included; int64 [D].
+        """Length of each document after truncation, all its windows together, special tokens included; int64 [D].
 
         What plans need: an upper bound, exact but for a place that the original's truncation loses, or the separator
         of a second text of which nothing is left.
         """
-        return np.minimum(self._whole(dataset), self.max_seq_len)
+        cut = np.minimum(self._whole(dataset), self.max_seq_len)
+        if not isinstance(self.truncation, Windows):
+            return cut
+        tokens, special = dataset.lengths(), self.template.special_tokens(False)
+        windows = self.truncation.numbers(tokens[:, 0], self._budget)
+        read = self.truncation.tokens(tokens[:, 0], self._budget) + windows * special
+        return np.where(tokens[:, 1] > 0, cut, read)
 
     def truncated(self, dataset: Dataset) -> float:
         """Share of the documents that lose tokens."""
-        return float(np.mean(self._whole(dataset) > self.max_seq_len))
+        cut = self._whole(dataset) > self.max_seq_len
+        if isinstance(self.truncation, Windows):
+            tokens = dataset.lengths()
+            cut = np.where(tokens[:, 1] > 0, cut, self.truncation.cuts(tokens[:, 0], self._budget))
+        return float(np.mean(cut))
+
+    def places(self, dataset: Dataset, place: int) -> list[tuple[int, int]]:
+        """Where each window of the document at `place` begins, and its tokens without special ones; one has none."""
+        first, second = dataset.shard.tokens(int(dataset.rows[place]))
+        if second is not None or not isinstance(self.truncation, Windows):
+            return []
+        found = self.truncation.places(len(first), self._budget)
+        return found if len(found) > 1 else []
+
+    @property
+    def _budget(self) -> int:
+        """The tokens of a single text that a window has room for."""
+        return self.max_seq_len - self.template.special_tokens(False)
 
     def _whole(self, dataset: Dataset) -> npt.NDArray[np.int64]:
         """Length of each document's sequence if nothing were cut."""
@@ -68,5 +94,4 @@ class Collator:
         if second is not None:
             first, second = truncate_pair(first, second, self.max_seq_len - self.template.special_tokens(True))
             return [self.template.assemble(first, second)]
-        budget = self.max_seq_len - self.template.special_tokens(False)
-        return [self.template.assemble(window) for window in self.truncation.windows(first, budget)]
+        return [self.template.assemble(window) for window in self.truncation.windows(first, self._budget)]

@@ -15,7 +15,7 @@ from doctune.commands.predict import data_settings, load
 from doctune.errors import DataError
 from doctune.evaluation.compare import paired_bootstrap
 from doctune.evaluation.metrics import Metrics, compute
-from doctune.evaluation.predict import Probabilities, predict, write_predictions
+from doctune.evaluation.predict import Probabilities, predict_windows, write_predictions
 from doctune.files import write_json
 from doctune.readers import open_source
 
@@ -57,9 +57,11 @@ def answer(
     source = open_source(str(data), settings, "test")
     with tempfile.TemporaryDirectory(prefix="doctune-") as folder:
         dataset = predictor.dataset(source.read(), Path(folder), "test", labelled=True)
-        probabilities = predict(predictor.model, dataset, predictor.collator, predictor.device, "evaluate")
+        probabilities, windows = predict_windows(
+            predictor.model, dataset, predictor.collator, predictor.device, "evaluate"
+        )
         if predictions is not None:
-            write_predictions(Path(predictions), dataset, probabilities)
+            write_predictions(Path(predictions), dataset, probabilities, windows)
     return Answers(probabilities, dataset.labels, dataset.names)
 
 

@@ -86,7 +86,7 @@ def run(settings: FinetuneSettings, command: str, resume: bool = False, document
                 if count > 1:
                     print(f"seed {seed} ({len(reports) + 1} of {count})", file=sys.stderr)
                 fitted = fit(settings, prepared, tokenizer, collator, encoder_folder, folder, seed, device, not reports)
-                finished = reporting.single(settings, prepared, collator, fitted, command, pretraining)
+                finished = reporting.single(settings, prepared, tokenizer, collator, fitted, command, pretraining)
                 write_report(folder, finished)
             reports.append(finished)
     except UserError:

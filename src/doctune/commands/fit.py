@@ -20,7 +20,7 @@ from doctune.devices import Device
 from doctune.encoders.load import Loaded, load_encoder
 from doctune.errors import ConfigError
 from doctune.evaluation.metrics import Metrics, compute
-from doctune.evaluation.predict import Probabilities, predict, write_predictions
+from doctune.evaluation.predict import Probabilities, Windows, predict, predict_windows, write_predictions
 from doctune.files import content_hash
 from doctune.models.classifier import Classifier, build_classifier
 from doctune.models.folder import Description, save_model
@@ -41,7 +41,7 @@ FEW = 50
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What one seed gives. `probabilities` are those of the test set, or of validation where there is none."""
+    """What one seed gives. `probabilities` and `windows` are of the test set, or of validation where there is none."""
 
     seed: int
     folder: Path
@@ -49,6 +49,7 @@ class Fitted:
     validation: Metrics
     test: Metrics | None
     probabilities: Probabilities
+    windows: Windows
     rates: list[RateRow]
     encoder: dict[str, Any]
 
@@ -100,15 +101,15 @@ def fit(
     outcome = train(run, evaluate, log, checkpoints)
     validation = _metrics(model, prepared.validation, collator, device)
     judged = prepared.validation if prepared.test is None else prepared.test
-    probabilities = predict(model, judged, collator, device, judged.name)
+    probabilities, windows = predict_windows(model, judged, collator, device, judged.name)
     test = None if prepared.test is None else compute(probabilities, judged.labels, judged.names)
     if test is not None:
         log.write(kind="test", **_headline(test))
-    write_predictions(folder / "predictions.jsonl", judged, probabilities)
+    write_predictions(folder / "predictions.jsonl", judged, probabilities, windows)
     description = _description(settings, model, prepared)
     save_model(model, loaded.config, description, tokenizer, folder / "model")
     shutil.rmtree(checkpoints.folder, ignore_errors=True)
-    return Fitted(seed, folder, outcome, validation, test, probabilities, rates, _encoder_facts(model))
+    return Fitted(seed, folder, outcome, validation, test, probabilities, windows, rates, _encoder_facts(model))
 
 
 def identity(settings: FinetuneSettings, prepared: Prepared, seed: int) -> str:
@@ -129,7 +130,9 @@ def _classifier(settings: FinetuneSettings, loaded: Loaded, prepared: Prepared) 
         len(prepared.names),
         training.label_smoothing,
         settings.encoder.dropout,
+        features.window_pooling if settings.truncation.truncation == "windows" else None,
     )
+    model.windows_per_pass = training.windows_per_pass or model.windows_per_pass
     model.head.class_weights = class_weights(settings, prepared.train)
     if training.gradient_checkpointing and not model.encoder.recompute_activations():
         raise ConfigError(f"training.gradient_checkpointing: {loaded.config.model_type} does not support it")
@@ -176,7 +179,7 @@ def _description(settings: FinetuneSettings, model: Classifier, prepared: Prepar
     return Description(
         doctune=doctune.__version__, labels=prepared.names, truncation=settings.truncation, layers=model.encoder.layers,
         num_layers=model.encoder.num_layers, layer_pooling=settings.features.layer_pooling,
-        token_pooling=settings.features.token_pooling,
+        token_pooling=settings.features.token_pooling, window_pooling=settings.features.window_pooling,
         packing=model.encoder.packing, columns={k: v for k, v in columns.items() if v is not None},
     )  # fmt: skip
 

@@ -18,8 +18,7 @@ from doctune.batches.collate import Collator
 from doctune.commands.prepare import make_collator
 from doctune.devices import Device, choose_device
 from doctune.errors import CheckpointError, DataError
-from doctune.evaluation.predict import Probabilities, prediction_rows
-from doctune.evaluation.predict import predict as predict_dataset
+from doctune.evaluation.predict import Probabilities, Windows, predict_windows, prediction_rows
 from doctune.examples import Example
 from doctune.files import atomic_path
 from doctune.models.classifier import Classifier
@@ -64,26 +63,26 @@ class Predictor:
         """
         pairs = [(text, None) if isinstance(text, str) else text for text in texts]
         examples = [Example(str(i), text, text_pair=pair) for i, (text, pair) in enumerate(pairs)]
-        return self._probabilities(examples)
+        return self._probabilities(examples)[0]
 
     def predict(self, texts: Sequence[str | tuple[str, str]]) -> list[str]:
         """The most probable label of each text."""
         return [self.labels[i] for i in self.predict_proba(texts).argmax(axis=1)]
 
-    def _probabilities(self, examples: list[Example], what: str | None = None) -> Probabilities:
+    def _probabilities(self, examples: list[Example], what: str | None = None) -> tuple[Probabilities, Windows]:
         result = np.full((len(examples), len(self.labels)), 1.0 / len(self.labels))
         with tempfile.TemporaryDirectory(prefix="doctune-") as folder:
             numbered = [Example(str(i), e.text, text_pair=e.text_pair) for i, e in enumerate(examples)]
             try:
                 dataset = self.dataset(numbered, Path(folder), "documents")
             except NothingToReadError:
-                return result
+                return result, {}
             places = [int(i) for i in dataset.ids()]
-            result[places] = predict_dataset(self.model, dataset, self.collator, self.device, what)
-        return result
+            result[places], windows = predict_windows(self.model, dataset, self.collator, self.device, what)
+        return result, {places[place]: found for place, found in windows.items()}
 
     def rows(self, examples: Iterable[Example], what: str | None = None) -> Iterator[dict[str, Any]]:
-        """One dict a document, in order: id, label, probability, probabilities."""
+        """One dict a document, in order: id, label, probability, probabilities; windows where there are several."""
         waiting: list[Example] = []
         for example in examples:
             waiting.append(example)
@@ -94,7 +93,8 @@ class Predictor:
             yield from self._rows(waiting, what)
 
     def _rows(self, examples: list[Example], what: str | None) -> Iterator[dict[str, Any]]:
-        return prediction_rows([e.id for e in examples], self.labels, self._probabilities(examples, what))
+        probabilities, windows = self._probabilities(examples, what)
+        return prediction_rows([e.id for e in examples], self.labels, probabilities, windows=windows)
 
 
 def load(model: str | Path, device: str = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto") -> Predictor:

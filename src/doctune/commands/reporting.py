@@ -15,6 +15,7 @@ from doctune.commands.fit import Fitted
 from doctune.commands.prepare import GIVEN, Prepared
 from doctune.evaluation.compare import is_collapsed, seed_interval
 from doctune.evaluation.metrics import Metrics
+from doctune.evaluation.predict import Probabilities, Windows
 from doctune.evaluation.pretraining_section import pretraining_warnings
 from doctune.evaluation.schema import (
     ChosenExamples,
@@ -26,22 +27,28 @@ from doctune.evaluation.schema import (
     Report,
     SeedsSection,
 )
+from doctune.evaluation.windows import windows_section
 from doctune.settings import FinetuneSettings, dotted_fields
 from doctune.store.splits import Dataset
+from doctune.text.tokenizer import TextTokenizer
+from doctune.text.truncation import Windows as WindowTruncation
 
 HARDEST = 20
 TEXT_SHOWN = 1000
 # What the recipe section leaves out: it stands elsewhere in the report.
 ELSEWHERE = ("output", "data.", "encoder.encoder", "training.seed", "training.seeds")
+# And what has a meaning with windows only.
+OF_WINDOWS = ("truncation.overlap", "features.window_pooling")
 
 
 def single(
-    settings: FinetuneSettings, prepared: Prepared, collator: Collator, fitted: Fitted, command: str,
-    pretraining: Sequence[PretrainingSection] = (),
+    settings: FinetuneSettings, prepared: Prepared, tokenizer: TextTokenizer, collator: Collator, fitted: Fitted,
+    command: str, pretraining: Sequence[PretrainingSection] = (),
 ) -> Report:  # fmt: skip
     """The report of one seed; `pretraining` are the runs of further pre-training behind the encoder."""
     outcome = fitted.outcome
     best = outcome.records[outcome.best]
+    judged = prepared.validation if prepared.test is None else prepared.test
     report = Report(
         doctune=doctune.__version__,
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -54,17 +61,20 @@ def single(
         best={"epoch": best.epoch, "step": best.step},
         validation=fitted.validation.to_json(),
         test=None if fitted.test is None else fitted.test.to_json(),
-        hardest=hardest(prepared.validation if prepared.test is None else prepared.test, fitted.probabilities),
+        hardest=hardest(judged, fitted.probabilities, fitted.windows),
         time={
             "train_seconds": outcome.seconds,
             "examples_per_second": outcome.examples / outcome.seconds,
             "tokens_per_second": outcome.tokens / outcome.seconds,
         },
-        warnings=warnings(prepared, fitted) + pretraining_warnings(pretraining),
+        warnings=warnings(prepared, fitted, collator) + pretraining_warnings(pretraining),
         command=command,
     )
     if pretraining:
         report["further_pretraining"] = list(pretraining)
+    windows = windows_section(judged, fitted.probabilities, fitted.windows, tokenizer)
+    if windows is not None:
+        report["windows"] = windows
     return report
 
 
@@ -104,8 +114,8 @@ def best_seed(reports: Sequence[Report]) -> int:
     return max(range(len(reports)), key=lambda i: (validation[i]["accuracy"], -validation[i]["loss"]))
 
 
-def warnings(prepared: Prepared, fitted: Fitted) -> list[str]:
-    """What a reader must know: a collapsed run, no test set, classes with hardly any documents."""
+def warnings(prepared: Prepared, fitted: Fitted, collator: Collator) -> list[str]:
+    """What a reader must know: a collapsed run, no test set, classes with hardly any documents, pairs cut."""
     said = []
     reason = is_collapsed(fitted.test or fitted.validation)
     if reason:
@@ -119,6 +129,10 @@ def warnings(prepared: Prepared, fitted: Fitted) -> list[str]:
     if prepared.left_out_empty:
         counts = ", ".join(f"{split} {count:,}" for split, count in prepared.left_out_empty.items())
         said.append(f"Documents without text were left out: {counts}.")
+    if isinstance(collator.truncation, WindowTruncation) and any(
+        part.lengths()[:, 1].any() for part in prepared.parts().values()
+    ):
+        said.append("Text pairs are not read in windows: each is one sequence, whose longer text was cut.")
     return said
 
 
@@ -128,6 +142,8 @@ def recipe(settings: FinetuneSettings) -> dict[str, str | int | float | bool | N
     for dotted in dotted_fields(FinetuneSettings):
         if dotted.startswith(ELSEWHERE):
             continue
+        if dotted in OF_WINDOWS and settings.truncation.truncation != "windows":
+            continue
         value: Any = settings
         for part in dotted.split("."):
             value = getattr(value, part)
@@ -136,7 +152,7 @@ def recipe(settings: FinetuneSettings) -> dict[str, str | int | float | bool | N
     return shown
 
 
-def hardest(dataset: Dataset, probabilities: np.ndarray[Any, Any]) -> list[HardError]:
+def hardest(dataset: Dataset, probabilities: Probabilities, windows: Windows) -> list[HardError]:
     """The wrong answers that the model was surest of."""
     predicted = probabilities.argmax(axis=1)
     sure = probabilities.max(axis=1)
@@ -153,6 +169,8 @@ def hardest(dataset: Dataset, probabilities: np.ndarray[Any, Any]) -> list[HardE
                 "probability": float(sure[place]),
             }
         )
+        if int(place) in windows:
+            errors[-1]["windows"] = windows[int(place)]
     return errors
 
 

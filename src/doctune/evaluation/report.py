@@ -35,7 +35,9 @@ from doctune.evaluation.schema import (
     SeedRun,
     SeedsSection,
     Time,
+    WindowWeight,
 )
+from doctune.evaluation.window_charts import deciding, window_bars
 from doctune.files import write_json, write_text
 from doctune.progress import duration
 
@@ -97,11 +99,27 @@ def render_html(report: Report) -> str:
             weakest_first=weakest_first,
             majority=max(per_class, key=lambda row: row["support"]),
             pairs=_confused_pairs(shown),
-            hardest=[{**error, "text": _cut(error["text"])} for error in report["hardest"]],
+            hardest=[
+                {**error, "text": _cut(error["text"]), "bars": _bars(error.get("windows"))}
+                for error in report["hardest"]
+            ],
+            examples=[
+                {
+                    **example,
+                    "text": _cut(example["text"]),
+                    "bars": _bars(example["windows"]),
+                    "deciding": example["windows"][deciding(example["windows"])],
+                }
+                for example in (report["windows"]["examples"] if "windows" in report else ())
+            ],
             curves=_curves(report),
             matrix=confusion_matrix([row["name"] for row in per_class], shown["confusion"]),
         )
     )
+
+
+def _bars(windows: list[WindowWeight] | None) -> Markup:
+    return window_bars(windows) if windows else Markup("")
 
 
 def pages() -> Environment:

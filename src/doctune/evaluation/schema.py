@@ -6,7 +6,7 @@ are 0..1, times are seconds.
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from doctune.evaluation.compare import SeedSummaryJson
 from doctune.evaluation.metrics import MetricsJson
@@ -83,14 +83,52 @@ class Best(TypedDict):
     step: int
 
 
+class WindowWeight(TypedDict):
+    """One window of a document: `start` and `tokens` count tokens of the text, from 0 and without special ones.
+
+    `weight` is what it adds to the logit of the predicted class, above the mean of all classes: negative if it speaks
+    for others. The weights of a document and the bias of the head sum up to that logit.
+    """
+
+    start: int
+    tokens: int
+    weight: float
+
+
+class WindowExample(TypedDict):
+    """A document of several windows; `text` is how the window of the highest weight begins, from its tokens."""
+
+    id: str
+    label: NotRequired[str]
+    prediction: str
+    probability: float
+    windows: list[WindowWeight]
+    text: str
+
+
+class WindowsSection(TypedDict):
+    """Which window decided, that is, has the highest weight: of `documents` with several, and of some of them each.
+
+    `decided` counts documents by where that window stands.
+    """
+
+    documents: int
+    decided: dict[Literal["first", "between", "last"], int]
+    examples: list[WindowExample]
+
+
 class HardError(TypedDict):
-    """One wrong answer; `probability` 0..1 is what the model gave to its `prediction`."""
+    """One wrong answer; `probability` 0..1 is what the model gave to its `prediction`.
+
+    `windows` are there where the document has several.
+    """
 
     id: str
     text: str
     label: str
     prediction: str
     probability: float
+    windows: NotRequired[list[WindowWeight]]
 
 
 class Time(TypedDict):
@@ -152,7 +190,10 @@ class PretrainingSection(TypedDict):
 
 
 class Report(TypedDict):
-    """All of report.json; `further_pretraining` is there where the encoder's folder tells of any, the latest first."""
+    """All of report.json; `further_pretraining` is there where the encoder's folder tells of any, the latest first.
+
+    `windows` is there where a tested document was read in several.
+    """
 
     doctune: str
     created: str
@@ -171,3 +212,4 @@ class Report(TypedDict):
     command: str
     seeds: NotRequired[SeedsSection]
     further_pretraining: NotRequired[list[PretrainingSection]]
+    windows: NotRequired[WindowsSection]

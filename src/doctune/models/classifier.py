@@ -1,8 +1,10 @@
-"""The classifier: encoder, pooling over tokens, pooling over layers, head."""
+"""The classifier: encoder, pooling over tokens, over layers and over windows, head."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from doctune.encoders.base import FAMILIES
 from doctune.encoders.dropout import ByteDropout
@@ -12,8 +14,12 @@ from doctune.heads.linear import LinearHead
 from doctune.models.base import EncoderModel
 from doctune.pooling.layers import Kind, LayerPooling
 from doctune.pooling.tokens import Attention, Cls, Max, Mean, Pooler
+from doctune.pooling.windows import Kind as WindowKind
+from doctune.pooling.windows import WindowPooling
 from doctune.tensors import Batch, HiddenStates, Loss, one_token_each
 
+# Full windows that are encoded at a time, where documents have several: as many as the paper's batch has texts.
+WINDOWS_PER_PASS = 24
 TOKEN_POOLINGS = {"cls": Cls, "mean": Mean, "max": Max}
 
 
@@ -21,17 +27,51 @@ class Classifier(EncoderModel):
     """Packed batch in, logits [D, C] out.
 
     Tokens are pooled in every chosen layer first, then the layers: "max over the last four layers" is the maximum of
-    their [CLS] vectors, as in the paper. The pooler, if chosen, is shared by the layers.
+    their [CLS] vectors, as in the paper. The pooler, if chosen, is shared by the layers. Windows come last;
+    `window_pooling` is None where every document is one window.
     """
 
     def __init__(
-        self, encoder: TransformersEncoder, token_pooling: nn.Module, layer_pooling: LayerPooling, head: LinearHead
-    ) -> None:
+        self, encoder: TransformersEncoder, token_pooling: nn.Module, layer_pooling: LayerPooling, head: LinearHead,
+        window_pooling: WindowPooling | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(encoder)
         self.token_pooling, self.layer_pooling, self.head = token_pooling, layer_pooling, head
+        self.window_pooling = window_pooling
+        self.windows_per_pass = WINDOWS_PER_PASS
 
     def features(self, batch: Batch) -> Tensor:
         """What the head sees: [D, F]."""
+        vectors = self.window_vectors(batch)
+        if batch.num_windows == batch.num_documents:
+            return vectors
+        assert self.window_pooling is not None, "documents of several windows need a window pooling"
+        pooled: Tensor = self.window_pooling(vectors, batch.window_of, batch.num_documents)
+        return pooled
+
+    def window_vectors(self, batch: Batch) -> Tensor:
+        """The vector of each window: [N, F].
+
+        Where documents have several windows, and these more tokens than `windows_per_pass` full ones, they are encoded
+        piece by piece. Of a piece only its vectors are kept, and the rest is computed again when its gradient is due:
+        memory has a bound that does not depend on the length of the document. The last piece keeps everything, for
+        its turn is first.
+        """
+        bound = self.windows_per_pass * batch.max_seqlen
+        if batch.num_windows == batch.num_documents or batch.num_tokens <= bound:
+            return self._encode(batch)
+        pieces = list(batch.pieces(bound))
+        vectors = [self._encoded_anew(piece) for piece in pieces[:-1]]
+        return torch.cat([*vectors, self._encode(pieces[-1])])
+
+    def _encoded_anew(self, piece: Batch) -> Tensor:
+        if not torch.is_grad_enabled():
+            return self._encode(piece)
+        # The tensor stands there to tell the device whose random numbers and types are to be repeated.
+        vectors: Tensor = checkpoint(lambda ids: self._encode(piece), piece.input_ids, use_reentrant=False)
+        return vectors
+
+    def _encode(self, batch: Batch) -> Tensor:
         with self.encoder_grad():
             states = self._states(batch)
         pooled: Tensor = self.layer_pooling([self.token_pooling(layer, states) for layer in states.layers])
@@ -47,6 +87,19 @@ class Classifier(EncoderModel):
     def forward(self, batch: Batch) -> Tensor:
         logits: Tensor = self.head(self.features(batch))
         return logits
+
+    def explained(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits [D, C], and what each window adds to its document's: [N, C], in sum the logits without the bias.
+
+        Exact for every window pooling in evaluation mode, because the head is linear.
+        """
+        assert not self.training
+        assert self.window_pooling is not None
+        vectors = self.window_vectors(batch)
+        logits: Tensor = self.head(self.window_pooling(vectors, batch.window_of, batch.num_documents))
+        shares = self.window_pooling.shares(vectors, batch.window_of, batch.num_documents)
+        with torch.autocast(shares.device.type, enabled=False):
+            return logits, shares @ self.head.linear.weight.float().t()
 
     def losses(self, batch: Batch) -> tuple[dict[str, Loss], Tensor]:
         """The loss of a labelled batch by name, and the logits it came from: [D, C]."""
@@ -73,8 +126,12 @@ def build_classifier(
     num_labels: int,
     label_smoothing: float = 0.0,
     dropout: float | None = None,
+    window_pooling: WindowKind | None = None,
 ) -> Classifier:
-    """Put a classifier on a loaded encoder; new layers are drawn from the current random state."""
+    """Put a classifier on a loaded encoder; new layers are drawn from the current random state.
+
+    `window_pooling` is needed where documents have several windows.
+    """
     encoder, config = loaded.encoder, loaded.config
     std = getattr(config, "initializer_range", 0.02)
     layers = LayerPooling(layer_pooling, len(encoder.layers), encoder.hidden_size)
@@ -85,7 +142,9 @@ def build_classifier(
         std,
         label_smoothing,
     )
-    return Classifier(encoder, _token_pooling(loaded, token_pooling, std), layers, head)
+    tokens = _token_pooling(loaded, token_pooling, std)
+    windows = None if window_pooling is None else WindowPooling(window_pooling, layers.output_size)
+    return Classifier(encoder, tokens, layers, head, windows)
 
 
 def _token_pooling(loaded: Loaded, kind: str, std: float) -> nn.Module:

@@ -25,6 +25,7 @@ from doctune.files import atomic_folder, write_json
 from doctune.models.classifier import Classifier, build_classifier
 from doctune.pooling.layers import Kind
 from doctune.pooling.tokens import Pooler
+from doctune.pooling.windows import Kind as WindowKind
 from doctune.settings import EncoderSettings, TruncationSettings
 
 DESCRIPTION = "doctune.json"
@@ -42,9 +43,15 @@ class Description(Settings):
     num_layers: int = Field(description="layers that the encoder had before those above the highest one used were cut")
     layer_pooling: Kind
     token_pooling: Literal["pooler", "cls", "mean", "max", "attention"]
+    window_pooling: WindowKind = Field("mean", description="in use where truncation is windows")
     head: Literal["linear"] = "linear"
     packing: Literal["packed", "padded"]
     columns: dict[str, Any] = Field(default_factory=dict, description="how the training data was read")
+
+    @property
+    def windows(self) -> WindowKind | None:
+        """How windows are pooled, or None where every document is one."""
+        return self.window_pooling if self.truncation.truncation == "windows" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +85,13 @@ STANDARD: dict[str, Standard] = {
 
 
 def is_standard(model: Classifier) -> bool:
-    """Whether transformers' own classifier of the family computes the same."""
+    """Whether transformers' own classifier of the family computes the same of what it is given.
+
+    Not with windows: it would read one sequence, and knows nothing of several.
+    """
     encoder = model.encoder
-    return isinstance(model.token_pooling, Pooler) and encoder.layers == (encoder.num_layers - 1,)
+    last_alone = encoder.layers == (encoder.num_layers - 1,)
+    return model.window_pooling is None and isinstance(model.token_pooling, Pooler) and last_alone
 
 
 def save_model(model: Classifier, config: Any, description: Description, tokenizer: Any, folder: Path) -> None:
@@ -151,7 +162,10 @@ def load_model(folder: Path, packing: Literal["auto", "packed", "padded"] = "aut
     description = read_description(folder)
     settings = EncoderSettings(encoder=str(folder), packing=packing)
     loaded = load_encoder(folder, settings, description.layers, description.num_layers)
-    model = build_classifier(loaded, description.token_pooling, description.layer_pooling, len(description.labels))
+    model = build_classifier(
+        loaded, description.token_pooling, description.layer_pooling, len(description.labels),
+        window_pooling=description.windows,
+    )  # fmt: skip
     names = _names(model, loaded.config.model_type)
     try:
         tensors = load_file(folder / WEIGHTS)

@@ -45,13 +45,17 @@ class Attention(nn.Module):
         self.linear_second = nn.Linear(ATTENTION_SIZE, 1)
 
     def forward(self, x: Tensor, states: HiddenStates) -> Tensor:
+        weighted = x.float() * self.weights(x, states).unsqueeze(1)
+        sums = x.new_zeros(len(states.cu_seqlens) - 1, x.shape[1], dtype=torch.float32)
+        return sums.index_add(0, states.sequence_of, weighted).to(x.dtype)
+
+    def weights(self, x: Tensor, states: HiddenStates) -> Tensor:
+        """The weight of each token in its sequence's mean: float32 [T], summing to 1 over a sequence."""
         scores = self.linear_second(torch.tanh(self.linear_first(x))).squeeze(1).float()
         of, count = states.sequence_of, len(states.cu_seqlens) - 1
         highest = scores.new_full((count,), float("-inf")).scatter_reduce(0, of, scores.detach(), "amax")
         weights = torch.exp(scores - highest[of])
-        sums = weights.new_zeros(count).index_add(0, of, weights)
-        weighted = x.float() * (weights / sums[of]).unsqueeze(1)
-        return x.new_zeros(count, x.shape[1], dtype=torch.float32).index_add(0, of, weighted).to(x.dtype)
+        return weights / weights.new_zeros(count).index_add(0, of, weights)[of]
 
 
 class Pooler(nn.Module):

@@ -96,8 +96,10 @@ class EncoderSettings(Settings):
 class TruncationSettings(Settings):
     """Which tokens of a long document are read."""
 
-    truncation: Literal["head-only", "tail-only", "head+tail"] = Field(
-        "head+tail", description="which end of a long text is kept"
+    truncation: Literal["head-only", "tail-only", "head+tail", "windows"] = Field(
+        "head+tail",
+        description="which end of a long text is kept; windows: all of it, in pieces of max_seq_len that are encoded "
+        "one by one and combined by window_pooling",
     )
     head_tokens: Annotated[int, Field(ge=0)] | None = Field(
         None, description="head+tail: tokens kept at the head, 0 for half; default: a quarter, which is 128 of 510"
@@ -105,9 +107,20 @@ class TruncationSettings(Settings):
     max_seq_len: Annotated[int, Field(ge=3)] = Field(
         512, description="longest sequence in tokens, special tokens included; by default no more than the encoder has"
     )
+    overlap: Annotated[int, Field(ge=0)] = Field(0, description="windows: tokens that neighbouring windows share")
+    max_windows: Positive | None = Field(
+        None, description="windows: read only so many of a text, from its beginning; default: all"
+    )
     original_truncation: bool = Field(
         False, description="repeat the original's loss of one token at an odd budget cut in half"
     )
+
+    @model_validator(mode="after")
+    def _windows_alone(self) -> TruncationSettings:
+        for name, given in (("overlap", self.overlap), ("max_windows", self.max_windows)):
+            if given and self.truncation != "windows":
+                raise ValueError(f"{name} is for truncation = windows, found {self.truncation}; leave {name} out")
+        return self
 
 
 class FeatureSettings(Settings):
@@ -121,6 +134,9 @@ class FeatureSettings(Settings):
     )
     token_pooling: Literal["auto", "pooler", "cls", "mean", "max", "attention"] = Field(
         "auto", description="how tokens become one vector; auto: mean for sentence-transformers folders, else pooler"
+    )
+    window_pooling: Literal["mean", "max", "attention"] = Field(
+        "mean", description="how the windows of a document become one vector, where truncation is windows"
     )
 
 
@@ -194,6 +210,11 @@ class TrainingSettings(Settings):
     )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor has it")
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
+    windows_per_pass: Positive | None = Field(
+        None,
+        description="truncation = windows: full windows encoded at a time, which bounds the memory of a long document; "
+        "if there are more, they are computed again in the backward pass; default: 24",
+    )
     patience: Positive | None = Field(None, description="stop after so many evaluations without improvement")
     evaluations_per_epoch: Positive = Field(1, description="validations in an epoch")
     select: Literal["accuracy", "macro_f1", "loss", "last"] = Field(
@@ -225,6 +246,15 @@ class FinetuneSettings(Settings):
     schedule: ScheduleSettings = ScheduleSettings()
     layerwise: LayerwiseSettings = LayerwiseSettings()
     training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _pooled_windows_are_there(self) -> FinetuneSettings:
+        if self.features.window_pooling != "mean" and self.truncation.truncation != "windows":
+            raise ValueError(
+                f"features.window_pooling: {self.features.window_pooling} is for truncation = windows, found "
+                f"{self.truncation.truncation}; give --truncation windows, or leave it out"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -87,6 +87,10 @@ class TextTokenizer:
             encoded += [np.array(encoding.ids, np.int32) for encoding in encodings]
         return encoded
 
+    def decode(self, ids: Ids) -> str:
+        """The text of some tokens, as far as they tell: capitals and spaces may be lost."""
+        return str(self.tokenizer.decode(ids.tolist(), skip_special_tokens=False))
+
     @property
     def size(self) -> int:
         """One more than the highest token id."""

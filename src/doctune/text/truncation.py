@@ -1,6 +1,6 @@
 """Which tokens of a long document the encoder reads.
 
-A truncation gives a list of windows; all of these here give exactly one.
+A truncation gives a list of windows: `Windows` as many as the text needs, all others exactly one.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from doctune.errors import ConfigError
 from doctune.settings import TruncationSettings
@@ -16,6 +17,7 @@ from doctune.text.tokenizer import Ids
 
 # The paper keeps 128 of BERT's 510 places for the head of a text.
 PAPER_HEAD, PAPER_BUDGET = 128, 510
+Counts = npt.NDArray[np.int64]
 
 
 class Truncation(Protocol):
@@ -65,12 +67,58 @@ class HeadTail:
         return budget // 2 if self.head == 0 else min(self.head, budget)
 
 
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Keeps everything, in windows of the whole budget that begin `budget - overlap` tokens apart.
+
+    With an overlap the last window reaches back as far as it must to be full, so that all windows of a long text have
+    the same length; without one no token is read twice, and the last window has what is left. Of more than
+    `max_windows` windows the first are kept. A text that fits is one window.
+    """
+
+    overlap: int = 0
+    max_windows: int | None = None
+
+    def windows(self, ids: Ids, budget: int) -> list[Ids]:
+        return [ids[start : start + count] for start, count in self.places(len(ids), budget)]
+
+    def places(self, length: int, budget: int) -> list[tuple[int, int]]:
+        """Where each window of a text of `length` tokens begins, and how many tokens it has."""
+        last = max(length - budget, 0) if self.overlap else length
+        number = int(self.numbers(np.array([length]), budget)[0])
+        starts = [min(place * (budget - self.overlap), last) for place in range(number)]
+        return [(start, min(budget, length - start)) for start in starts]
+
+    def numbers(self, lengths: Counts, budget: int) -> Counts:
+        """How many windows texts of these lengths are read in."""
+        needed = np.maximum(-(-(lengths - self.overlap) // (budget - self.overlap)), 1)
+        return needed if self.max_windows is None else np.minimum(needed, self.max_windows)
+
+    def tokens(self, lengths: Counts, budget: int) -> Counts:
+        """The tokens of all windows of each text; those that windows share count in each."""
+        full = self.numbers(lengths, budget) * budget
+        reaches_back = (self.overlap > 0) & (lengths > budget)
+        return np.where(reaches_back, full, np.minimum(lengths, full))
+
+    def cuts(self, lengths: Counts, budget: int) -> npt.NDArray[np.bool_]:
+        """Which texts lose tokens."""
+        reached = self.numbers(lengths, budget) * (budget - self.overlap) + self.overlap
+        return np.asarray(lengths > reached)
+
+
 def make_truncation(settings: TruncationSettings, budget: int) -> Truncation:
     """The truncation that the settings name; `ConfigError` where its parts do not fit into `budget` tokens."""
     if settings.truncation == "head-only":
         return HeadOnly()
     if settings.truncation == "tail-only":
         return TailOnly()
+    if settings.truncation == "windows":
+        if settings.overlap >= budget:
+            raise ConfigError(
+                f"truncation.overlap: {settings.overlap} is not less than the {budget} tokens of a window that "
+                f"max_seq_len {settings.max_seq_len} has room for; take fewer"
+            )
+        return Windows(settings.overlap, settings.max_windows)
     if settings.head_tokens is not None and settings.head_tokens >= budget:
         raise ConfigError(
             f"truncation.head_tokens: {settings.head_tokens} leaves no tail in the {budget} tokens that "
