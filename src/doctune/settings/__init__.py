@@ -6,6 +6,7 @@ made from the fields: `optimizer.learning_rate` is `--learning-rate`.
 """
 
 from doctune.settings.corpus import CorpusSettings, LeakSettings, ReadingSettings, SentenceSettings, SourceSettings
+from doctune.settings.features import ExtractionSettings, FeatureFileSettings, ProbeSettings
 from doctune.settings.finetuning import (
     EMBEDDED_DATASET,
     Column,
@@ -28,6 +29,8 @@ __all__ = [
     "CorpusSettings",
     "DataSettings",
     "EncoderSettings",
+    "ExtractionSettings",
+    "FeatureFileSettings",
     "FeatureSettings",
     "FinetuneSettings",
     "LayerwiseSettings",
@@ -36,6 +39,7 @@ __all__ = [
     "OptimizerSettings",
     "PairSettings",
     "PretrainSettings",
+    "ProbeSettings",
     "ReadingSettings",
     "ScheduleSettings",
     "SentenceSettings",
