@@ -81,6 +81,37 @@ def _run_features(args: Arguments) -> None:
     write_features(settings, args.source, given)
 
 
+PROBE_USAGE = """
+  doctune probe --train FILE [--validation FILE] [--test FILE] --text COLUMN --label COLUMN
+                --encoder DIR_OR_ID --output DIR [any setting below]
+  doctune probe --dataset NAME --data DIR --encoder DIR_OR_ID --output DIR [any setting below]"""
+PROBE_EXAMPLES = """examples:
+  doctune probe --train reviews.csv --text review --label stars --encoder bert-base-uncased --output runs/probe
+  doctune probe --dataset trec --data TREC --encoder minilm --max-seq-len 64 --output runs/trec-probe
+"""
+PROBE_SECTIONS = {
+    "": "run", "data": "data", "encoder": "encoder", "truncation": "long texts", "training": "computing",
+}  # fmt: skip
+
+
+def probe(command: argparse.ArgumentParser) -> None:
+    from doctune.settings import ProbeSettings
+
+    command.usage = PROBE_USAGE
+    command.epilog = PROBE_EXAMPLES
+    settings_flags(command, ProbeSettings, PROBE_SECTIONS, skip=NO_DROPOUT)
+    command.set_defaults(run=_run_probe)
+
+
+def _run_probe(args: Arguments) -> None:
+    from doctune.settings import ProbeSettings
+
+    settings = ProbeSettings.build(settings_tree(args))
+    from doctune.commands.probe import main as run_probe
+
+    run_probe(settings, command_line())
+
+
 def demo(command: argparse.ArgumentParser) -> None:
     command.epilog = "examples:\n  doctune demo\n  doctune demo --encoder tiny --output runs/tiny\n"
     command.add_argument(
