@@ -8,10 +8,12 @@ from doctune.encoders.base import FAMILIES
 from doctune.encoders.dropout import ByteDropout
 from doctune.encoders.load import Loaded
 from doctune.encoders.packed import TransformersEncoder
+from doctune.heads.bilstm import BiLstm
 from doctune.heads.linear import LinearHead
 from doctune.models.base import EncoderModel
 from doctune.pooling.layers import Kind, LayerPooling
 from doctune.pooling.tokens import Attention, Cls, Max, Mean, Pooler
+from doctune.settings import BiLstmSettings
 from doctune.tensors import Batch, HiddenStates, Loss, one_token_each
 
 TOKEN_POOLINGS = {"cls": Cls, "mean": Mean, "max": Max}
@@ -21,7 +23,8 @@ class Classifier(EncoderModel):
     """Packed batch in, logits [D, C] out.
 
     Tokens are pooled in every chosen layer first, then the layers: "max over the last four layers" is the maximum of
-    their [CLS] vectors, as in the paper. The pooler, if chosen, is shared by the layers.
+    their [CLS] vectors, as in the paper. The pooler, if chosen, is shared by the layers. Only a BiLSTM in place of the
+    token pooling comes after the layers: it reads one vector a token.
     """
 
     def __init__(
@@ -34,6 +37,9 @@ class Classifier(EncoderModel):
         """What the head sees: [D, F]."""
         with self.encoder_grad():
             states = self._states(batch)
+        if isinstance(self.token_pooling, BiLstm):
+            read: Tensor = self.token_pooling(self.layer_pooling(states.layers), states)
+            return read
         pooled: Tensor = self.layer_pooling([self.token_pooling(layer, states) for layer in states.layers])
         return pooled
 
@@ -73,19 +79,24 @@ def build_classifier(
     num_labels: int,
     label_smoothing: float = 0.0,
     dropout: float | None = None,
+    bilstm: BiLstmSettings | None = None,
 ) -> Classifier:
-    """Put a classifier on a loaded encoder; new layers are drawn from the current random state."""
+    """Put a classifier on a loaded encoder; new layers are drawn from the current random state.
+
+    `bilstm`: a BiLSTM of these sizes reads the tokens, in place of `token_pooling`.
+    """
     encoder, config = loaded.encoder, loaded.config
     std = getattr(config, "initializer_range", 0.02)
     layers = LayerPooling(layer_pooling, len(encoder.layers), encoder.hidden_size)
+    reader = None if bilstm is None else BiLstm(layers.output_size, bilstm)
     head = LinearHead(
         ByteDropout(_dropout_rate(config) if dropout is None else dropout),
-        layers.output_size,
+        layers.output_size if reader is None else reader.output_size,
         num_labels,
         std,
         label_smoothing,
     )
-    return Classifier(encoder, _token_pooling(loaded, token_pooling, std), layers, head)
+    return Classifier(encoder, reader or _token_pooling(loaded, token_pooling, std), layers, head)
 
 
 def _token_pooling(loaded: Loaded, kind: str, std: float) -> nn.Module:

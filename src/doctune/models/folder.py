@@ -25,7 +25,7 @@ from doctune.files import atomic_folder, write_json
 from doctune.models.classifier import Classifier, build_classifier
 from doctune.pooling.layers import Kind
 from doctune.pooling.tokens import Pooler
-from doctune.settings import EncoderSettings, TruncationSettings
+from doctune.settings import BiLstmSettings, EncoderSettings, TruncationSettings
 
 DESCRIPTION = "doctune.json"
 WEIGHTS = "model.safetensors"
@@ -41,8 +41,9 @@ class Description(Settings):
     layers: tuple[int, ...] = Field(description="encoder layers used, from 0")
     num_layers: int = Field(description="layers that the encoder had before those above the highest one used were cut")
     layer_pooling: Kind
-    token_pooling: Literal["pooler", "cls", "mean", "max", "attention"]
-    head: Literal["linear"] = "linear"
+    token_pooling: Literal["pooler", "cls", "mean", "max", "attention", "tokens"]
+    head: Literal["linear", "bilstm"] = "linear"
+    bilstm: BiLstmSettings | None = Field(None, description="its sizes, where the head is one")
     packing: Literal["packed", "padded"]
     columns: dict[str, Any] = Field(default_factory=dict, description="how the training data was read")
 
@@ -151,7 +152,10 @@ def load_model(folder: Path, packing: Literal["auto", "packed", "padded"] = "aut
     description = read_description(folder)
     settings = EncoderSettings(encoder=str(folder), packing=packing)
     loaded = load_encoder(folder, settings, description.layers, description.num_layers)
-    model = build_classifier(loaded, description.token_pooling, description.layer_pooling, len(description.labels))
+    model = build_classifier(
+        loaded, description.token_pooling, description.layer_pooling, len(description.labels),
+        bilstm=description.bilstm,
+    )  # fmt: skip
     names = _names(model, loaded.config.model_type)
     try:
         tensors = load_file(folder / WEIGHTS)

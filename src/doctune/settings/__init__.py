@@ -9,6 +9,7 @@ from doctune.settings.corpus import CorpusSettings, LeakSettings, ReadingSetting
 from doctune.settings.features import ExtractionSettings, FeatureFileSettings, ProbeSettings
 from doctune.settings.finetuning import (
     EMBEDDED_DATASET,
+    BiLstmSettings,
     Column,
     DataSettings,
     EncoderSettings,
@@ -25,6 +26,7 @@ from doctune.settings.pretraining import MaskingSettings, PairSettings, Pretrain
 
 __all__ = [
     "EMBEDDED_DATASET",
+    "BiLstmSettings",
     "Column",
     "CorpusSettings",
     "DataSettings",
