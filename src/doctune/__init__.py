@@ -13,16 +13,20 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from doctune.commands.compare import compare
     from doctune.commands.evaluate import evaluate
+    from doctune.commands.features import features
     from doctune.commands.finetune import finetune
     from doctune.commands.predict import Predictor, load, predict
     from doctune.commands.pretrain import pretrain
+    from doctune.commands.probe import probe
     from doctune.errors import CheckpointError, ConfigError, DataError, DoctuneError, TrainingError, UserError
 
 _HOMES = {
     "compare": "doctune.commands.compare",
+    "features": "doctune.commands.features",
     "finetune": "doctune.commands.finetune",
     "evaluate": "doctune.commands.evaluate",
     "pretrain": "doctune.commands.pretrain",
+    "probe": "doctune.commands.probe",
     "predict": "doctune.commands.predict",
     "load": "doctune.commands.predict",
     "Predictor": "doctune.commands.predict",
@@ -33,7 +37,7 @@ _HOMES = {
 
 __all__ = [
     "CheckpointError", "ConfigError", "DataError", "DoctuneError", "Predictor", "TrainingError", "UserError",
-    "__version__", "compare", "evaluate", "finetune", "load", "predict", "pretrain",
+    "__version__", "compare", "evaluate", "features", "finetune", "load", "predict", "pretrain", "probe",
 ]  # fmt: skip
 
 

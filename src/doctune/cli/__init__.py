@@ -21,6 +21,8 @@ COMMANDS = {
     "study": (studying.study, "repeat a table or figure of the paper"),
     "evaluate": (using.evaluate, "measure a model on labelled documents"),
     "predict": (using.predict, "label new documents with a model"),
+    "probe": (using.probe, "which layer and pooling to fine-tune: linear probes on all of them, from one pass"),
+    "features": (using.features, "write the vectors that an encoder has for tokens or documents"),
     "convert": (training.convert, "convert a TensorFlow 1 checkpoint of BERT into a Hugging Face folder, or back"),
     "datasets": (using.datasets, "list the known data sets and the files they are read from"),
     "demo": (using.demo, "show the main job on docstrings of the installed Python packages"),

@@ -81,6 +81,9 @@ def command_line() -> str:
     return shlex.join(["doctune", *sys.argv[1:]])
 
 
+READING = ("dataset", "text", "text_pair", "label", "format", "encoding", "header")
+
+
 def reading(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("reading (default: as the training data was read)")
     group.add_argument("--dataset", metavar="NAME", help="the file is of this known data set")
@@ -96,5 +99,4 @@ def reading(command: argparse.ArgumentParser) -> None:
 
 
 def reading_given(args: Arguments) -> dict[str, Any]:
-    names = ("dataset", "text", "text_pair", "label", "format", "encoding", "header")
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return {name: getattr(args, name) for name in READING if getattr(args, name) is not None}

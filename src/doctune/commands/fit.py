@@ -131,6 +131,7 @@ def _classifier(settings: FinetuneSettings, loaded: Loaded, prepared: Prepared) 
         training.label_smoothing,
         settings.encoder.dropout,
         features.window_pooling if settings.truncation.truncation == "windows" else None,
+        features.bilstm,
     )
     model.windows_per_pass = training.windows_per_pass or model.windows_per_pass
     model.head.class_weights = class_weights(settings, prepared.train)
@@ -172,14 +173,15 @@ def _headline(metrics: Metrics) -> dict[str, float]:
 
 
 def _description(settings: FinetuneSettings, model: Classifier, prepared: Prepared) -> Description:
-    data = settings.data
+    data, features = settings.data, settings.features
     columns = data.model_dump(
         mode="json", include={"dataset", "header", "text", "text_pair", "join", "label", "format", "encoding"}
     )
     return Description(
         doctune=doctune.__version__, labels=prepared.names, truncation=settings.truncation, layers=model.encoder.layers,
-        num_layers=model.encoder.num_layers, layer_pooling=settings.features.layer_pooling,
-        token_pooling=settings.features.token_pooling, window_pooling=settings.features.window_pooling,
+        num_layers=model.encoder.num_layers, layer_pooling=features.layer_pooling,
+        token_pooling="tokens" if features.head == "bilstm" else features.token_pooling,
+        window_pooling=features.window_pooling, head=features.head, bilstm=features.bilstm,
         packing=model.encoder.packing, columns={k: v for k, v in columns.items() if v is not None},
     )  # fmt: skip
 

@@ -10,12 +10,14 @@ from doctune.encoders.base import FAMILIES
 from doctune.encoders.dropout import ByteDropout
 from doctune.encoders.load import Loaded
 from doctune.encoders.packed import TransformersEncoder
+from doctune.heads.bilstm import BiLstm
 from doctune.heads.linear import LinearHead
 from doctune.models.base import EncoderModel
 from doctune.pooling.layers import Kind, LayerPooling
 from doctune.pooling.tokens import Attention, Cls, Max, Mean, Pooler
 from doctune.pooling.windows import Kind as WindowKind
 from doctune.pooling.windows import WindowPooling
+from doctune.settings import BiLstmSettings
 from doctune.tensors import Batch, HiddenStates, Loss, one_token_each
 
 # Full windows that are encoded at a time, where documents have several: as many as the paper's batch has texts.
@@ -27,8 +29,9 @@ class Classifier(EncoderModel):
     """Packed batch in, logits [D, C] out.
 
     Tokens are pooled in every chosen layer first, then the layers: "max over the last four layers" is the maximum of
-    their [CLS] vectors, as in the paper. The pooler, if chosen, is shared by the layers. Windows come last;
-    `window_pooling` is None where every document is one window.
+    their [CLS] vectors, as in the paper. The pooler, if chosen, is shared by the layers. Only a BiLSTM in place of the
+    token pooling comes after the layers: it reads one vector a token. Windows come last; `window_pooling` is None where
+    every document is one window.
     """
 
     def __init__(
@@ -74,6 +77,9 @@ class Classifier(EncoderModel):
     def _encode(self, batch: Batch) -> Tensor:
         with self.encoder_grad():
             states = self._states(batch)
+        if isinstance(self.token_pooling, BiLstm):
+            read: Tensor = self.token_pooling(self.layer_pooling(states.layers), states)
+            return read
         pooled: Tensor = self.layer_pooling([self.token_pooling(layer, states) for layer in states.layers])
         return pooled
 
@@ -127,23 +133,26 @@ def build_classifier(
     label_smoothing: float = 0.0,
     dropout: float | None = None,
     window_pooling: WindowKind | None = None,
+    bilstm: BiLstmSettings | None = None,
 ) -> Classifier:
     """Put a classifier on a loaded encoder; new layers are drawn from the current random state.
 
-    `window_pooling` is needed where documents have several windows.
+    `window_pooling` is needed where documents have several windows. `bilstm`: a BiLSTM of these sizes reads the tokens,
+    in place of `token_pooling`.
     """
     encoder, config = loaded.encoder, loaded.config
     std = getattr(config, "initializer_range", 0.02)
     layers = LayerPooling(layer_pooling, len(encoder.layers), encoder.hidden_size)
+    reader = None if bilstm is None else BiLstm(layers.output_size, bilstm)
     head = LinearHead(
         ByteDropout(_dropout_rate(config) if dropout is None else dropout),
-        layers.output_size,
+        layers.output_size if reader is None else reader.output_size,
         num_labels,
         std,
         label_smoothing,
     )
-    tokens = _token_pooling(loaded, token_pooling, std)
-    windows = None if window_pooling is None else WindowPooling(window_pooling, layers.output_size)
+    tokens = reader or _token_pooling(loaded, token_pooling, std)
+    windows = None if window_pooling is None else WindowPooling(window_pooling, head.linear.in_features)
     return Classifier(encoder, tokens, layers, head, windows)
 
 

@@ -26,7 +26,7 @@ from doctune.models.classifier import Classifier, build_classifier
 from doctune.pooling.layers import Kind
 from doctune.pooling.tokens import Pooler
 from doctune.pooling.windows import Kind as WindowKind
-from doctune.settings import EncoderSettings, TruncationSettings
+from doctune.settings import BiLstmSettings, EncoderSettings, TruncationSettings
 
 DESCRIPTION = "doctune.json"
 WEIGHTS = "model.safetensors"
@@ -42,9 +42,10 @@ class Description(Settings):
     layers: tuple[int, ...] = Field(description="encoder layers used, from 0")
     num_layers: int = Field(description="layers that the encoder had before those above the highest one used were cut")
     layer_pooling: Kind
-    token_pooling: Literal["pooler", "cls", "mean", "max", "attention"]
+    token_pooling: Literal["pooler", "cls", "mean", "max", "attention", "tokens"]
     window_pooling: WindowKind = Field("mean", description="in use where truncation is windows")
-    head: Literal["linear"] = "linear"
+    head: Literal["linear", "bilstm"] = "linear"
+    bilstm: BiLstmSettings | None = Field(None, description="its sizes, where the head is one")
     packing: Literal["packed", "padded"]
     columns: dict[str, Any] = Field(default_factory=dict, description="how the training data was read")
 
@@ -164,7 +165,7 @@ def load_model(folder: Path, packing: Literal["auto", "packed", "padded"] = "aut
     loaded = load_encoder(folder, settings, description.layers, description.num_layers)
     model = build_classifier(
         loaded, description.token_pooling, description.layer_pooling, len(description.labels),
-        window_pooling=description.windows,
+        window_pooling=description.windows, bilstm=description.bilstm,
     )  # fmt: skip
     names = _names(model, loaded.config.model_type)
     try:

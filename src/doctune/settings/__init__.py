@@ -6,8 +6,10 @@ made from the fields: `optimizer.learning_rate` is `--learning-rate`.
 """
 
 from doctune.settings.corpus import CorpusSettings, LeakSettings, ReadingSettings, SentenceSettings, SourceSettings
+from doctune.settings.features import ExtractionSettings, FeatureFileSettings, ProbeSettings
 from doctune.settings.finetuning import (
     EMBEDDED_DATASET,
+    BiLstmSettings,
     Column,
     DataSettings,
     EncoderSettings,
@@ -24,10 +26,13 @@ from doctune.settings.pretraining import MaskingSettings, PairSettings, Pretrain
 
 __all__ = [
     "EMBEDDED_DATASET",
+    "BiLstmSettings",
     "Column",
     "CorpusSettings",
     "DataSettings",
     "EncoderSettings",
+    "ExtractionSettings",
+    "FeatureFileSettings",
     "FeatureSettings",
     "FinetuneSettings",
     "LayerwiseSettings",
@@ -36,6 +41,7 @@ __all__ = [
     "OptimizerSettings",
     "PairSettings",
     "PretrainSettings",
+    "ProbeSettings",
     "ReadingSettings",
     "ScheduleSettings",
     "SentenceSettings",
