@@ -48,6 +48,16 @@ def test_a_run_is_known_by_its_content(planned: Planned, tmp_path: Path) -> None
     assert set(keys(planned(seeds=3))) > set(keys(first))
 
 
+def test_what_a_row_says_that_is_the_default_anyway(planned: Planned) -> None:
+    rows = [
+        {"name": "nothing"},
+        {"name": "truncation", "set": {"truncation": {"truncation": "head+tail"}}},
+        {"name": "layer", "layers": [11]},
+        {"name": "rate", "rate": 2e-5},
+    ]
+    assert len(planned({"rows": rows, "reference": "nothing", "findings": []}, seeds=1).plan.jobs) == 1
+
+
 def test_an_encoder_is_known_by_its_content(planned: Planned, tiny_encoder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(tiny_encoder, copy)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from doctune.config import Tree, merge
+from doctune.encoders.base import chosen_layers
 from doctune.encoders.load import Shape, read_shape
 from doctune.encoders.resolve import resolve_encoder
 from doctune.errors import ConfigError
@@ -100,8 +101,10 @@ class Planner:
         self._note(row, shape)
         rate = rate_for(PAPER_RATE if row.rate is None else row.rate, shape)
         tree = merge(tree, {"optimizer": {"learning_rate": rate}, "encoder": {"encoder": encoder}})
-        runs = self._multitask if row.multitask else self._single
-        return Cell(row.name, column.name, tuple(runs(row, column, tree, contents, needs)))
+        if row.multitask:
+            return Cell(row.name, column.name, tuple(self._multitask(row, column, tree, contents, needs)))
+        runs = self._single(row, column, tree, contents, needs, shape.num_layers)
+        return Cell(row.name, column.name, tuple(runs))
 
     def _note(self, row: Row, shape: Shape) -> None:
         """What a reader must know of an encoder that is not BERT-base."""
@@ -119,12 +122,16 @@ class Planner:
             )
         self.notes += [note for note in notes if note not in self.notes]
 
-    def _single(self, row: Row, column: Column, tree: Tree, encoder: str, needs: tuple[str, ...]) -> Iterator[Run]:
+    def _single(
+        self, row: Row, column: Column, tree: Tree, encoder: str, needs: tuple[str, ...], num_layers: int
+    ) -> Iterator[Run]:
+        """Runs are known by all their settings, defaults included: a row that says a default is one that does not."""
         data = self.data[column.data]
         for seed in self.seeds:
             own = merge({"data": data.settings}, tree, {"training": {"seed": seed, "seeds": 1}})
-            contents = [_without_paths(own), data.content, encoder]
-            FinetuneSettings.build({**own, "output": UNNAMED})
+            whole = FinetuneSettings.build({**own, "output": UNNAMED}).model_dump(mode="json")
+            whole["features"]["layers"] = chosen_layers(whole["features"]["layers"], num_layers)
+            contents = [_without_paths(whole), data.content, encoder]
             about = f"{row.name} · {column.name} · seed {seed}"
             yield Run(seed, self._add(make_job("finetune", own, contents, about, needs)))
 
