@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from doctune.commands.compare import compare
     from doctune.commands.evaluate import evaluate
     from doctune.commands.finetune import finetune
+    from doctune.commands.multitask import multitask
     from doctune.commands.predict import Predictor, load, predict
     from doctune.commands.pretrain import pretrain
     from doctune.errors import CheckpointError, ConfigError, DataError, DoctuneError, TrainingError, UserError
@@ -22,6 +23,7 @@ _HOMES = {
     "compare": "doctune.commands.compare",
     "finetune": "doctune.commands.finetune",
     "evaluate": "doctune.commands.evaluate",
+    "multitask": "doctune.commands.multitask",
     "pretrain": "doctune.commands.pretrain",
     "predict": "doctune.commands.predict",
     "load": "doctune.commands.predict",
@@ -33,7 +35,7 @@ _HOMES = {
 
 __all__ = [
     "CheckpointError", "ConfigError", "DataError", "DoctuneError", "Predictor", "TrainingError", "UserError",
-    "__version__", "compare", "evaluate", "finetune", "load", "predict", "pretrain",
+    "__version__", "compare", "evaluate", "finetune", "load", "multitask", "predict", "pretrain",
 ]  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def single(
         best={"epoch": best.epoch, "step": best.step},
         validation=fitted.validation.to_json(),
         test=None if fitted.test is None else fitted.test.to_json(),
-        hardest=hardest(prepared.validation if prepared.test is None else prepared.test, fitted.probabilities),
+        hardest=hardest(prepared.judged, fitted.probabilities),
         time={
             "train_seconds": outcome.seconds,
             "examples_per_second": outcome.examples / outcome.seconds,

@@ -19,12 +19,20 @@ from doctune.settings.finetuning import (
     TrainingSettings,
     TruncationSettings,
 )
-from doctune.settings.flat import dotted_fields, from_flat
+from doctune.settings.flat import dotted_fields, flat_names, from_flat
+from doctune.settings.multitask import (
+    ContinuationSettings,
+    MixtureSettings,
+    MultitaskSettings,
+    TaskLeakSettings,
+    TaskSettings,
+)
 from doctune.settings.pretraining import MaskingSettings, PairSettings, PretrainSettings, StartSettings
 
 __all__ = [
     "EMBEDDED_DATASET",
     "Column",
+    "ContinuationSettings",
     "CorpusSettings",
     "DataSettings",
     "EncoderSettings",
@@ -33,6 +41,8 @@ __all__ = [
     "LayerwiseSettings",
     "LeakSettings",
     "MaskingSettings",
+    "MixtureSettings",
+    "MultitaskSettings",
     "OptimizerSettings",
     "PairSettings",
     "PretrainSettings",
@@ -41,8 +51,11 @@ __all__ = [
     "SentenceSettings",
     "SourceSettings",
     "StartSettings",
+    "TaskLeakSettings",
+    "TaskSettings",
     "TrainingSettings",
     "TruncationSettings",
     "dotted_fields",
+    "flat_names",
     "from_flat",
 ]
