@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from doctune.commands.evaluate import evaluate
     from doctune.commands.features import features
     from doctune.commands.finetune import finetune
+    from doctune.commands.multitask import multitask
     from doctune.commands.predict import Predictor, load, predict
     from doctune.commands.pretrain import pretrain
     from doctune.commands.probe import probe
@@ -25,6 +26,7 @@ _HOMES = {
     "features": "doctune.commands.features",
     "finetune": "doctune.commands.finetune",
     "evaluate": "doctune.commands.evaluate",
+    "multitask": "doctune.commands.multitask",
     "pretrain": "doctune.commands.pretrain",
     "probe": "doctune.commands.probe",
     "predict": "doctune.commands.predict",
@@ -37,7 +39,7 @@ _HOMES = {
 
 __all__ = [
     "CheckpointError", "ConfigError", "DataError", "DoctuneError", "Predictor", "TrainingError", "UserError",
-    "__version__", "compare", "evaluate", "features", "finetune", "load", "predict", "pretrain", "probe",
+    "__version__", "compare", "evaluate", "features", "finetune", "load", "multitask", "predict", "pretrain", "probe",
 ]  # fmt: skip
 
 

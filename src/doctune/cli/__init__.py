@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from doctune import __version__
-from doctune.cli import studying, training, using
+from doctune.cli import studying, tasks, training, using
 from doctune.cli.flags import Arguments
 from doctune.errors import ConfigError, UserError
 
@@ -17,6 +17,7 @@ COMMANDS = {
     "corpus": (training.corpus, "make a corpus for further pre-training from documents"),
     "pretrain": (training.pretrain, "further pre-train an encoder on a corpus, or pre-train a new one from scratch"),
     "finetune": (training.finetune, "fine-tune an encoder on labelled documents, test it, and save the classifier"),
+    "multitask": (tasks.multitask, "fine-tune an encoder on several data sets at once, then on each alone"),
     "compare": (training.compare, "fine-tune with and without further pre-trained encoders: did it help?"),
     "study": (studying.study, "repeat a table or figure of the paper"),
     "evaluate": (using.evaluate, "measure a model on labelled documents"),

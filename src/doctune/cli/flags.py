@@ -26,15 +26,16 @@ def settings_flags(
     command: argparse.ArgumentParser, settings: type[Settings], sections: dict[str, str], skip: Sequence[str] = ()
 ) -> argparse._ArgumentGroup:
     """A flag for every setting but those to `skip`, grouped by section; gives the group of the command's own flags."""
-    from doctune.settings import dotted_fields
+    from doctune.settings import dotted_fields, flat_names
 
     groups = {key: command.add_argument_group(title) for key, title in sections.items()}
     groups[""].add_argument("--config", metavar="FILE", help="TOML file with settings; flags win over it")
     groups[""].add_argument(
         "--set", action="append", default=[], metavar="SECTION.NAME=VALUE", help="any setting by its full name"
     )
-    for dotted, field in dotted_fields(settings).items():
-        section, _, name = dotted.rpartition(".")
+    fields = dotted_fields(settings)
+    for name, dotted in flat_names(settings).items():
+        section, field = dotted.rpartition(".")[0], fields[dotted]
         if dotted not in skip:
             groups[section].add_argument(f"--{name.replace('_', '-')}", dest=dotted, default=None, **_flag(field))
     return groups[""]

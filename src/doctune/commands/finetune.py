@@ -81,14 +81,14 @@ def run(settings: FinetuneSettings, command: str, resume: bool = False, document
         data = [split(settings, documents, seed) for seed in seeds]
         reports: list[Report] = []
         for seed, folder, prepared in zip(seeds, folders, data, strict=True):
-            finished = _finished(folder)
-            if finished is None:
+            report = finished(folder)
+            if report is None:
                 if count > 1:
                     print(f"seed {seed} ({len(reports) + 1} of {count})", file=sys.stderr)
                 fitted = fit(settings, prepared, tokenizer, collator, encoder_folder, folder, seed, device, not reports)
-                finished = reporting.single(settings, prepared, tokenizer, collator, fitted, command, pretraining)
-                write_report(folder, finished)
-            reports.append(finished)
+                report = reporting.single(settings, prepared, tokenizer, collator, fitted, command, pretraining)
+                write_report(folder, report)
+            reports.append(report)
     except UserError:
         if new or not resume:
             _clean_up(output, new)
@@ -103,7 +103,7 @@ def run(settings: FinetuneSettings, command: str, resume: bool = False, document
     return report
 
 
-def _finished(folder: Path) -> Report | None:
+def finished(folder: Path) -> Report | None:
     """The report of a seed that an earlier, killed run finished."""
     path = folder / "report.json"
     if not path.is_file() or not (folder / "model").is_dir():
@@ -141,12 +141,12 @@ def _pools_by_mean(folder: Path) -> bool:
         return False
 
 
-def check_output(output: Path, resume: bool = False) -> None:
-    """The output directory must be new or empty, or hold a killed run to resume."""
+def check_output(output: Path, resume: bool = False, last: str = "report.json") -> None:
+    """The output directory must be new or empty, or hold a killed run to resume, without the file written `last`."""
     if output.is_file():
         raise ConfigError(f"output: {output} is a file; give a new or empty directory")
     if output.is_dir() and any(output.iterdir()):
-        unfinished = (output / "config.toml").is_file() and not (output / "report.json").is_file()
+        unfinished = (output / "config.toml").is_file() and not (output / last).is_file()
         if resume and (output / "config.toml").is_file():
             return
         hint = ", or go on with the run in it with --resume" if unfinished else ""
@@ -164,12 +164,17 @@ def check_same(settings: Settings, path: Path, free: Mapping[str, Any] = FREE_TO
     old = type(settings).build(read_toml(path)).model_dump(mode="json", exclude=dict(free))
     new = settings.model_dump(mode="json", exclude=dict(free))
     for section, values in new.items():
-        for name, value in values.items():
+        for name, value in values.items() if isinstance(values, dict) else ():
             if old[section][name] != value:
                 raise ConfigError(
                     f"{section}.{name}: {value!r}, but the run in {path.parent} has {old[section][name]!r}; "
                     f"resume with the same settings (--config {path}), or give a new --output"
                 )
+        if not isinstance(values, dict) and old[section] != values:
+            raise ConfigError(
+                f"{section}: not those of the run in {path.parent}; resume with the same settings (--config {path}), "
+                f"or give a new --output"
+            )
 
 
 def check_space(output: Path, encoder_folder: Path, copies: int) -> None:

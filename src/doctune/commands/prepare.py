@@ -44,6 +44,11 @@ class Prepared:
         """The classes, in the order of their ids."""
         return self.train.names
 
+    @property
+    def judged(self) -> Dataset:
+        """What the figures are of: the test set, or validation where there is none."""
+        return self.validation if self.test is None else self.test
+
     def parts(self) -> dict[str, Dataset]:
         """The data sets by name, those that there are."""
         parts = {"train": self.train, "validation": self.validation}

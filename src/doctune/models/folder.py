@@ -167,14 +167,19 @@ def load_model(folder: Path, packing: Literal["auto", "packed", "padded"] = "aut
         loaded, description.token_pooling, description.layer_pooling, len(description.labels),
         window_pooling=description.windows, bilstm=description.bilstm,
     )  # fmt: skip
-    names = _names(model, loaded.config.model_type)
+    load_weights(model, loaded.config.model_type, folder)
+    return model.eval(), description
+
+
+def load_weights(model: Classifier, kind: str, folder: Path) -> None:
+    """Put the weights of a saved classifier into one of the same shape, whose encoder is of the family `kind`."""
+    names = _names(model, kind)
     try:
         tensors = load_file(folder / WEIGHTS)
         model.load_state_dict({ours: tensors[theirs] for ours, theirs in names.items()})
     except (KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder / WEIGHTS}: does not fit {DESCRIPTION}: {reason}") from None
-    return model.eval(), description
 
 
 def link_model(source: Path, target: Path) -> None:

@@ -21,13 +21,21 @@ from doctune.settings.finetuning import (
     TrainingSettings,
     TruncationSettings,
 )
-from doctune.settings.flat import dotted_fields, from_flat
+from doctune.settings.flat import dotted_fields, flat_names, from_flat
+from doctune.settings.multitask import (
+    ContinuationSettings,
+    MixtureSettings,
+    MultitaskSettings,
+    TaskLeakSettings,
+    TaskSettings,
+)
 from doctune.settings.pretraining import MaskingSettings, PairSettings, PretrainSettings, StartSettings
 
 __all__ = [
     "EMBEDDED_DATASET",
     "BiLstmSettings",
     "Column",
+    "ContinuationSettings",
     "CorpusSettings",
     "DataSettings",
     "EncoderSettings",
@@ -38,6 +46,8 @@ __all__ = [
     "LayerwiseSettings",
     "LeakSettings",
     "MaskingSettings",
+    "MixtureSettings",
+    "MultitaskSettings",
     "OptimizerSettings",
     "PairSettings",
     "PretrainSettings",
@@ -47,8 +57,11 @@ __all__ = [
     "SentenceSettings",
     "SourceSettings",
     "StartSettings",
+    "TaskLeakSettings",
+    "TaskSettings",
     "TrainingSettings",
     "TruncationSettings",
     "dotted_fields",
+    "flat_names",
     "from_flat",
 ]

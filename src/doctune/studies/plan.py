@@ -12,7 +12,7 @@ from doctune.encoders.base import chosen_layers
 from doctune.encoders.load import Shape, read_shape
 from doctune.encoders.resolve import resolve_encoder
 from doctune.errors import ConfigError
-from doctune.settings import CorpusSettings, FinetuneSettings, PretrainSettings
+from doctune.settings import CorpusSettings, FinetuneSettings, MultitaskSettings, PretrainSettings
 from doctune.studies.content import encoder_content, path_content
 from doctune.studies.datasets import StudyData
 from doctune.studies.definition import Column, Row, Scale, Study
@@ -137,8 +137,6 @@ class Planner:
 
     def _multitask(self, row: Row, column: Column, tree: Tree, encoder: str, needs: tuple[str, ...]) -> Iterator[Run]:
         """One job has all columns of the row: each is a task of it."""
-        from doctune.settings import MultitaskSettings
-
         columns = [c for c in self.columns if row.columns is None or c.name in row.columns]
         if len(columns) < 2:
             raise ConfigError(f"--columns: {row.name} trains on several data sets at once; give two columns or more")

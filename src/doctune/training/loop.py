@@ -17,7 +17,7 @@ from doctune.devices import Device
 from doctune.errors import TrainingError
 from doctune.models.folder import state_to_cpu
 from doctune.progress import Progress
-from doctune.tensors import Batch, Loss
+from doctune.tensors import ONE_TASK, Batch, Loss
 from doctune.training.budget import Budget
 from doctune.training.log import MetricsLog
 from doctune.training.optim import clip_gradients
@@ -102,12 +102,12 @@ def train(
     with Progress(total, "train", "steps" if unit == "step" else unit, done=int(getattr(state, unit))) as progress:
         while budget.position(state) < budget.end and not stopped:
             before, counted = budget.position(state), int(getattr(state, unit))
-            norm, rate, losses = _timed_step(run, state)
+            norm, rate, losses, task = _timed_step(run, state)
             progress.advance(int(getattr(state, unit)) - counted, _note(state, unit))
             if (state.step - 1) % STEPS_PER_RECORD == 0:
                 epoch = round(state.step / run.feed.steps_per_epoch, 4)
                 log.write(kind="step", step=state.step, epoch=epoch, tokens=state.tokens, loss=sum(losses.values()),
-                          **(losses if len(losses) > 1 else {}), learning_rate=rate, gradient_norm=norm)  # fmt: skip
+                          **(losses if len(losses) > 1 else task), learning_rate=rate, gradient_norm=norm)  # fmt: skip
             if any(before < place <= budget.position(state) for place in run.evaluate_after):
                 if _evaluated_best(run, state, rate, evaluate, log):
                     # The last weights need no copy: they are in the model.
@@ -125,8 +125,11 @@ def train(
     return Outcome(state.records, state.best, state.step, state.examples, state.tokens, state.seconds)
 
 
-def _timed_step(run: Run, state: TrainingState) -> tuple[float, float, dict[str, float]]:
-    """One optimiser step, counted in `state`: gradient norm before clipping, highest learning rate, mean losses."""
+def _timed_step(run: Run, state: TrainingState) -> tuple[float, float, dict[str, float], dict[str, str]]:
+    """One optimiser step, counted in `state`: gradient norm before clipping, highest learning rate, mean losses.
+
+    And the task for the log, where there are several.
+    """
     started = time.perf_counter()
     torch.manual_seed(seeding.derive(run.seed, "step", state.step))
     position = run.budget.position(state)
@@ -148,7 +151,8 @@ def _timed_step(run: Run, state: TrainingState) -> tuple[float, float, dict[str,
     state.feed = run.feed.position()
     state.seconds += time.perf_counter() - started
     rate = max(group["lr"] for group in run.optimizer.param_groups)
-    return norm, rate, {name: total / counts[name] for name, total in sums.items() if counts[name] > 0}
+    means = {name: total / counts[name] for name, total in sums.items() if counts[name] > 0}
+    return norm, rate, means, {} if window[0].task == ONE_TASK else {"task": window[0].task}
 
 
 def _accumulate(run: Run, window: Sequence[Batch], step: int) -> tuple[dict[str, float], dict[str, float]]:
@@ -187,6 +191,7 @@ def _evaluated_best(
         learning_rate=rate,
         examples_per_second=state.examples / state.seconds,
         evaluation=evaluation,
+        train_losses=means,
     )
     state.records.append(record)
     state.losses = {}

@@ -29,7 +29,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """One evaluation in the course of training."""
+    """One evaluation in the course of training; `train_losses` are the parts of `train_loss` by name."""
 
     epoch: float
     step: int
@@ -37,6 +37,7 @@ class EpochRecord:
     learning_rate: float
     examples_per_second: float
     evaluation: Evaluation | None
+    train_losses: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
