@@ -162,8 +162,8 @@ def sentences(cells: Sequence[CellJson], best: int, num_layers: int) -> list[str
     lowest = min(cell["layer"] for cell in (*ties, first))
     if lowest < chosen["layer"]:
         said.append(
-            f"The cheapest is layer {lowest}: it would run {lowest + 1} of the encoder's {num_layers} layers instead of "
-            f"{chosen['layer'] + 1}, and have less to learn with."
+            f"The cheapest is layer {lowest}: it would run {lowest + 1} of the encoder's {num_layers} layers instead "
+            f"of {chosen['layer'] + 1}, and have less to learn with."
         )
     return said
 
