@@ -40,14 +40,16 @@ def test_a_probe_from_the_command_line(
     assert (probe["data"]["train"], probe["data"]["validation"], probe["data"]["test"]) == (108, 12, 40)
     # One word tells the classes apart, which a plane through the mean of its layer's vectors sees.
     assert best["test"]["error_percent"] == 0
-    assert f"--layers {best['layer']} --token-pooling {best['token_pooling']}" in done.out
+    advised = probe["cells"][probe["advised"]]
+    assert advised["tied"]
+    assert f"--layers {advised['layer']} --token-pooling {advised['token_pooling']}" in done.out
     assert probe["warnings"] == [
         "12 validation documents tell little: give more with --validation or a larger --validation-fraction"
     ]
     words = shlex.split(probe["finetune"])[1:]
     settings = FinetuneSettings.build(settings_tree(parse(words)))
     assert (settings.data.train, settings.truncation.max_seq_len) == (str(train), 32)
-    assert settings.features.layers == (best["layer"],)
+    assert settings.features.layers == (advised["layer"],)
 
 
 @pytest.mark.parametrize("in_memory", [True, False])

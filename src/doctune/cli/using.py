@@ -74,8 +74,10 @@ def _run_features(args: Arguments) -> None:
     from doctune.settings import FeatureFileSettings
 
     given = reading_given(args)
-    args = Arguments(**{name: value for name, value in vars(args).items() if name not in READING})
-    settings = FeatureFileSettings.build(settings_tree(args))
+    # "auto" is what the flag has where it is not given: a config file may know better.
+    left_out = (*READING, "device") if args.device == "auto" else READING
+    own = Arguments(**{name: value for name, value in vars(args).items() if name not in left_out})
+    settings = FeatureFileSettings.build(settings_tree(own))
     from doctune.commands.features import main as write_features
 
     write_features(settings, args.source, given)

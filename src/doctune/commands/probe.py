@@ -25,7 +25,7 @@ from doctune.devices import Device, choose_device
 from doctune.encoders.load import load_encoder
 from doctune.errors import TrainingError, UserError
 from doctune.evaluation.probe import TOKEN_POOLINGS as NAMES
-from doctune.evaluation.probe import Answers, Probe, judge, sentences
+from doctune.evaluation.probe import Answers, Probe, advise, judge, sentences
 from doctune.evaluation.probe_report import summary_table, write_probe
 from doctune.files import no_space_is_one_line
 from doctune.models.classifier import TOKEN_POOLINGS
@@ -73,6 +73,7 @@ def run(settings: ProbeSettings, command: str) -> Probe:
             encoded = time.monotonic()
             answers = probes(features, prepared, device)
         cells, best = judge(answers)
+        advised = advise(cells, best)
         layers = loaded.encoder.num_layers
         result: Probe = {
             "format": 1, "doctune": doctune.__version__, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -88,8 +89,8 @@ def run(settings: ProbeSettings, command: str) -> Probe:
                 "labels": list(prepared.names), "majority_error_percent": _majority_error(prepared),
             },
             "max_seq_len": collator.max_seq_len, "truncation": resolved.truncation.truncation,
-            "cells": cells, "best": best, "sentences": sentences(cells, best, layers),
-            "finetune": finetune_command(settings, cells[best]["layer"], cells[best]["token_pooling"]),
+            "cells": cells, "best": best, "advised": advised, "sentences": sentences(cells, best, layers),
+            "finetune": finetune_command(settings, cells[advised]["layer"], cells[advised]["token_pooling"]),
             "warnings": _warnings(prepared, cells[best]["validation"]["high"]),
             "seconds": {"features": encoded - started, "probes": time.monotonic() - encoded},
         }  # fmt: skip

@@ -64,7 +64,7 @@ class ProbeEncoder(TypedDict):
 
 
 class Probe(TypedDict):
-    """probe.json. `best` is a position in `cells`."""
+    """probe.json. `best` and `advised` are positions in `cells`: the fewest errors, and what to fine-tune."""
 
     format: int
     doctune: str
@@ -77,6 +77,7 @@ class Probe(TypedDict):
     truncation: str
     cells: list[CellJson]
     best: int
+    advised: int
     sentences: list[str]
     finetune: str
     warnings: list[str]
@@ -119,31 +120,50 @@ def _errors(correct: npt.NDArray[Any]) -> ErrorJson:
     return {"errors": errors, "count": count, "error_percent": 100 * errors / count, "low": low, "high": high}
 
 
+def advise(cells: Sequence[CellJson], best: int) -> int:
+    """Which cell to fine-tune: the highest layer that is tied with the best one, and its pooling of fewest errors.
+
+    Fine-tuning trains all layers up to the one that is used, so of equal ones the highest has the most to learn with.
+    """
+    tied = [i for i, cell in enumerate(cells) if cell["tied"]]
+    order = {i: (-cells[i]["layer"], cells[i]["validation"]["errors"], i != best) for i in tied}
+    return min(tied, key=lambda i: order[i])
+
+
 def sentences(cells: Sequence[CellJson], best: int, num_layers: int) -> list[str]:
     """Which layer and pooling to fine-tune, and how sure that is, in plain words."""
-    chosen = cells[best]
-    found = chosen["validation"]
-    said = [
-        f"Fine-tune {_name(chosen)}: of {len(cells)} linear probes its own makes the fewest errors, {_percent(found)} "
-        f"of {found['count']:,} validation documents."
-    ]
-    if chosen["test"] is not None:
-        said.append(f"On the {chosen['test']['count']:,} test documents its error is {_percent(chosen['test'])}.")
+    advised = advise(cells, best)
+    chosen, first = cells[advised], cells[best]
+    found, count = first["validation"], first["validation"]["count"]
+    fewest = f"makes the fewest errors of {len(cells)}, {_percent(found)} of {count:,} validation documents"
+    if advised == best:
+        said = [f"Fine-tune {_name(chosen)}: its linear probe {fewest}."]
+    else:
+        said = [
+            f"Fine-tune {_name(chosen)}: the highest of the layers whose linear probes cannot be told from the best.",
+            f"The best, {_name(first)}, {fewest}; {_name(chosen)} {_percent(chosen['validation'])}.",
+        ]
+    if first["test"] is not None and chosen["test"] is not None:
+        other = "" if advised == best else f", that of {_name(first)} {_percent(first['test'])}"
+        said.append(
+            f"On the {chosen['test']['count']:,} test documents the error of {_name(chosen)} is "
+            f"{_percent(chosen['test'])}{other}."
+        )
     ties = [cell for i, cell in enumerate(cells) if cell["tied"] and i != best]
     if not ties:
         said.append("Every other one is worse by more than chance.")
         return said
     if len(ties) == len(cells) - 1:
-        said.append("But these validation documents cannot tell any of the others from it.")
+        said.append("These validation documents cannot tell any of the others from the best.")
     else:
         named = ", ".join(_name(cell) for cell in sorted(ties, key=lambda cell: cell["validation"]["errors"])[:NAMED])
         more = f" and {len(ties) - NAMED} more" if len(ties) > NAMED else ""
-        said.append(f"Near ties, which these documents cannot tell from it: {named}{more}.")
-    lowest = min(cell["layer"] for cell in ties)
+        said.append(f"Near ties, which these documents cannot tell from the best: {named}{more}.")
+    lowest = min(cell["layer"] for cell in (*ties, first))
     if lowest < chosen["layer"]:
         said.append(
-            f"The lowest layer among them is {lowest}: it would run {lowest + 1} instead of {chosen['layer'] + 1} of "
-            f"the encoder's {num_layers} layers."
+            f"The cheapest is layer {lowest}: it would run {lowest + 1} of the encoder's {num_layers} layers instead "
+            f"of {chosen['layer'] + 1}, and have less to learn with."
         )
     return said
 

@@ -37,6 +37,7 @@ def render_html(probe: Probe) -> str:
         .render(
             probe=probe,
             best=probe["cells"][probe["best"]],
+            advised=probe["cells"][probe["advised"]],
             parts=parts,
             maps={part: heat_map(probe, part) for part in parts},
             labels=_labels(probe).replace(" %", "\u00a0%"),
@@ -79,7 +80,7 @@ def summary_table(probe: Probe) -> str:
 
 
 def heat_map(probe: Probe, part: Part) -> Markup:
-    """Errors by layer, the highest on top, and by pooling: the fewer, the darker; the best one is framed."""
+    """Errors by layer, the highest on top, and by pooling: the fewer, the darker; what to fine-tune is framed."""
     rows, poolings = _rows(probe), _poolings(probe)
     wide, high, left, top = 108, 34 if len(rows) <= 14 else 25, 96, 34
     errors = [_of(cell, part)["error_percent"] for cell in probe["cells"]]
@@ -106,7 +107,9 @@ def heat_map(probe: Probe, part: Part) -> Markup:
             mark = _mark(probe, cell, " ★", " ≈")
             tip = f"layer {layer}, {cell['token_pooling']}: {_interval(found)} %, L2 {cell['l2']:g}"
             tip += {" ★": ", best on validation", " ≈": ", cannot be told from the best"}.get(mark, "")
-            frame = ' stroke="var(--ink)" stroke-width="2"' if mark == " ★" else ""
+            advised = cell is probe["cells"][probe["advised"]]
+            tip += ", to fine-tune" if advised else ""
+            frame = ' stroke="var(--ink)" stroke-width="2"' if advised else ""
             parts.append(
                 f'<g><title>{escape(tip)}</title><rect class="right" x="{x + 1}" y="{y + 1}" width="{wide - 2}" '
                 f'height="{high - 2}" fill-opacity="{shade:.2f}"{frame}/>'
