@@ -146,3 +146,10 @@ def test_missing_data_are_named(planned: Planned, tmp_path: Path) -> None:
         planned(datasets=str(tmp_path / "other.toml"))
     with pytest.raises(ConfigError, match="bad_setting"):
         planned({"rows": [{"name": "head", "set": {"training": {"bad_setting": 1}}}], "findings": []})
+
+
+def test_a_bilstm_on_a_fixed_encoder_has_a_rate_of_its_own(tmp_path: Path) -> None:
+    prepared = prepare(Asked("table6", "smoke", cache=str(tmp_path), columns=("imdb", "trec")))
+    rates = {job.about.partition(" ")[0]: job.settings["optimizer"]["learning_rate"]
+             for job in prepared.plan.jobs if job.kind == "finetune"}  # fmt: skip
+    assert (rates["BERT-Feat"], rates["BERT-FiT"]) == (1e-3, 5e-4)

@@ -32,7 +32,7 @@ from doctune.models.folder import link_model
 from doctune.readers import sources
 from doctune.settings import FinetuneSettings, from_flat
 from doctune.text.tokenizer import TextTokenizer
-from doctune.training.layerwise import BILSTM_RATE, default_learning_rate
+from doctune.training.layerwise import default_learning_rate
 
 
 def finetune(
@@ -124,9 +124,7 @@ def resolve(settings: FinetuneSettings) -> tuple[FinetuneSettings, Path, TextTok
     check_fit(tokenizer, shape, tree["truncation"]["max_seq_len"], str(folder))
     if settings.optimizer.learning_rate is None:
         on_fixed_states = settings.features.head == "bilstm" and settings.layerwise.freeze_encoder
-        tree["optimizer"]["learning_rate"] = (
-            BILSTM_RATE if on_fixed_states else default_learning_rate(shape.hidden_size)
-        )
+        tree["optimizer"]["learning_rate"] = default_learning_rate(shape.hidden_size, on_fixed_states)
     if settings.features.token_pooling == "auto" and settings.features.head == "linear":
         tree["features"]["token_pooling"] = "mean" if _pools_by_mean(folder) else "pooler"
     return FinetuneSettings.build(tree), folder, tokenizer

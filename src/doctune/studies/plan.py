@@ -99,7 +99,8 @@ class Planner:
         if layers is not None:
             tree = merge(tree, {"features": {"layers": layers}})
         self._note(row, shape)
-        rate = rate_for(PAPER_RATE if row.rate is None else row.rate, shape)
+        fixed = row.set.get("features", {}).get("head") == "bilstm" and row.set["layerwise"]["freeze_encoder"]
+        rate = default_learning_rate(shape.hidden_size, fixed) if row.rate is None else rate_for(row.rate, shape)
         tree = merge(tree, {"optimizer": {"learning_rate": rate}, "encoder": {"encoder": encoder}})
         if row.multitask:
             return Cell(row.name, column.name, tuple(self._multitask(row, column, tree, contents, needs)))

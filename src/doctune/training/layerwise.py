@@ -20,8 +20,10 @@ RATES_BY_HIDDEN_SIZE = ((768, 2e-5), (512, 5e-5), (320, 1e-4), (0, 5e-4))
 BILSTM_RATE = 1e-3
 
 
-def default_learning_rate(hidden_size: int) -> float:
-    """The peak learning rate for an encoder of this width."""
+def default_learning_rate(hidden_size: int, on_fixed_states: bool = False) -> float:
+    """The peak learning rate for an encoder of this width, or for a BiLSTM on one that stands still."""
+    if on_fixed_states:
+        return BILSTM_RATE
     return next(rate for least, rate in RATES_BY_HIDDEN_SIZE if hidden_size >= least)
 
 
