@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from doctune.encoders.base import FAMILIES
 from doctune.encoders.dropout import ByteDropout
@@ -13,6 +12,7 @@ from doctune.encoders.packed import TransformersEncoder
 from doctune.heads.bilstm import BiLstm
 from doctune.heads.linear import LinearHead
 from doctune.models.base import EncoderModel
+from doctune.models.pieces import encode_pieces
 from doctune.pooling.layers import Kind, LayerPooling
 from doctune.pooling.tokens import Attention, Cls, Max, Mean, Pooler
 from doctune.pooling.windows import Kind as WindowKind
@@ -57,22 +57,14 @@ class Classifier(EncoderModel):
 
         Where documents have several windows, and these more tokens than `windows_per_pass` full ones, they are encoded
         piece by piece. Of a piece only its vectors are kept, and the rest is computed again when its gradient is due:
-        memory has a bound that does not depend on the length of the document. The last piece keeps everything, for
-        its turn is first.
+        memory has a bound that does not depend on the length of the document.
         """
         bound = self.windows_per_pass * batch.max_seqlen
         if batch.num_windows == batch.num_documents or batch.num_tokens <= bound:
             return self._encode(batch)
-        pieces = list(batch.pieces(bound))
-        vectors = [self._encoded_anew(piece) for piece in pieces[:-1]]
-        return torch.cat([*vectors, self._encode(pieces[-1])])
-
-    def _encoded_anew(self, piece: Batch) -> Tensor:
-        if not torch.is_grad_enabled():
-            return self._encode(piece)
-        # The tensor stands there to tell the device whose random numbers and types are to be repeated.
-        vectors: Tensor = checkpoint(lambda ids: self._encode(piece), piece.input_ids, use_reentrant=False)
-        return vectors
+        parts = (self.encoder, self.token_pooling, self.layer_pooling)
+        trained = any(parameter.requires_grad for part in parts for parameter in part.parameters())
+        return encode_pieces(self._encode, list(batch.pieces(bound)), trained)
 
     def _encode(self, batch: Batch) -> Tensor:
         with self.encoder_grad():
