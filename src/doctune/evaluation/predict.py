@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from doctune.batches.collate import Collator
 from doctune.batches.plan import sorted_plan
 from doctune.devices import Device
+from doctune.distributed import World
 from doctune.errors import TrainingError
 from doctune.files import atomic_path
 from doctune.models.classifier import Classifier
@@ -26,10 +28,12 @@ Probabilities = npt.NDArray[np.float64]
 
 @torch.inference_mode()
 def predict(
-    model: Classifier, dataset: Dataset, collator: Collator, device: Device, what: str | None = None
-) -> Probabilities:
+    model: Classifier, dataset: Dataset, collator: Collator, device: Device, what: str | None = None,
+    world: World | None = None,
+) -> Probabilities:  # fmt: skip
     """Class probabilities [D, C] in the data set's order; `what` names the progress bar, None shows none.
 
+    Of several processes each predicts some of the batches, and all get all of the probabilities.
     Raises `TrainingError` naming the documents for which the model gives no finite number.
     """
     training = model.training
@@ -37,16 +41,19 @@ def predict(
     probabilities = np.zeros((len(dataset), len(dataset.names)))
     plan = sorted_plan(collator.lengths(dataset), TOKENS_PER_BATCH)
     progress = Progress(len(dataset), what, "documents") if what else None
-    for places in plan:
+    rank, size = (0, 1) if world is None else (world.rank, world.size)
+    for places in itertools.islice(plan, rank, None, size):
         batch = collator(dataset, places).to(device.torch)
         with device.autocast():
             logits = model(batch)
         probabilities[places] = torch.softmax(logits.cpu().double(), dim=-1).numpy()
         if progress:
-            progress.advance(len(places))
+            progress.advance(min(size * len(places), len(dataset) - progress.count))
     if progress:
         progress.close()
     model.train(training)
+    if world is not None:
+        world.all_reduce(torch.from_numpy(probabilities))
     lost = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
     if len(lost):
         named = ", ".join(dataset.ids(lost[:8])) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")
