@@ -10,7 +10,7 @@ import pytest
 from doctune.examples import Example
 from doctune.store.build import build_shard
 from doctune.store.splits import Dataset, make_dataset
-from doctune.store.task_leaks import leave_out_leaks
+from doctune.store.task_leaks import find_leaks, without
 from doctune.text.tokenizer import TextTokenizer
 
 LONG = "the food was good and the service was great but the place is so very bad that we have not been there for long"
@@ -35,7 +35,8 @@ def test_equal_and_nearly_equal_texts_of_any_task(tokenizer: TextTokenizer, tmp_
         "a": dataset("test-a", ["bad film", "awful film"], tokenizer, tmp_path),
         "c": dataset("test-c", ["match goal", LONG], tokenizer, tmp_path),
     }
-    kept, leaks = leave_out_leaks(train, tests, 0.5)
+    leaks = find_leaks(train, tests, 0.5)
+    kept = {name: without(name, one, leaks) for name, one in train.items()}
     assert kept["a"].ids() == ["train-a-0", "train-a-2"]
     assert kept["b"].ids() == ["train-b-0", "train-b-1"]
     assert kept["a"].labels.tolist() == [0, 0]
@@ -49,6 +50,6 @@ def test_equal_and_nearly_equal_texts_of_any_task(tokenizer: TextTokenizer, tmp_
 
 def test_nothing_to_leave_out(tokenizer: TextTokenizer, tmp_path: Path) -> None:
     train = {"a": dataset("train", ["good film", "bad film"], tokenizer, tmp_path)}
-    assert leave_out_leaks(train, {}, 0.5) == (train, [])
-    kept, leaks = leave_out_leaks(train, {"a": dataset("test", ["great film"], tokenizer, tmp_path)}, 0.5)
-    assert (kept["a"] is train["a"], leaks) == (True, [])
+    assert find_leaks(train, {}, 0.5) == []
+    assert find_leaks(train, {"a": dataset("test", ["great film"], tokenizer, tmp_path)}, 0.5) == []
+    assert without("a", train["a"], []) is train["a"]

@@ -18,6 +18,7 @@ from doctune.batches.collate import Collator
 from doctune.batches.feed import DocumentFeed
 from doctune.commands.prepare import Prepared
 from doctune.devices import Device
+from doctune.distributed import World
 from doctune.encoders.load import Loaded, load_encoder
 from doctune.errors import ConfigError
 from doctune.evaluation.metrics import Metrics, compute
@@ -58,13 +59,16 @@ class Fitted:
 def fit(
     settings: FinetuneSettings, prepared: Prepared, tokenizer: TextTokenizer, collator: Collator,
     encoder_folder: Path, folder: Path, seed: int, device: Device, announce: bool, start: Path | None = None,
+    world: World | None = None,
 ) -> Fitted:  # fmt: skip
     """Train with one seed into `folder`: metrics.jsonl, predictions.jsonl and model/.
 
     `settings` are resolved: the learning rate and the token pooling are given. `announce` prints the table of rates.
-    `start`: the folder of a saved classifier of the same shape, to go on from.
+    `start`: the folder of a saved classifier of the same shape, to go on from. Of several processes in `world` the
+    first one writes.
     """
-    log = MetricsLog(folder / "metrics.jsonl")
+    world = world or World.single()
+    log = MetricsLog(folder / "metrics.jsonl", world.main)
     torch.manual_seed(seeding.derive(seed, "new layers"))
     loaded = load_encoder(encoder_folder, settings.encoder, settings.features.layers)
     model = make_classifier(settings, loaded, prepared).to(device.torch)
@@ -89,7 +93,7 @@ def fit(
     optimizer = make_optimizer(groups, settings.optimizer, factor)
 
     def evaluate() -> Evaluation:
-        metrics = metrics_on(model, prepared.validation, collator, device)
+        metrics = metrics_on(model, prepared.validation, collator, device, world)
         return Evaluation(
             score(headline(metrics), settings.training.select),
             {f"validation_{k}": v for k, v in headline(metrics).items()},
@@ -98,18 +102,22 @@ def fit(
     run = Run(
         model, feed, budget, feed.ends, ("examples", feed.num_documents()), optimizer, factor,
         settings.optimizer.max_grad_norm, device, seed, settings.training.patience,
-        keep_last=settings.training.select == "last",
+        keep_last=settings.training.select == "last", world=world,
     )  # fmt: skip
     checkpoints = Checkpoints(
-        folder / "checkpoint", settings.training.checkpoint_minutes, identity(settings, prepared, seed)
+        folder / "checkpoint",
+        settings.training.checkpoint_minutes,
+        identity(settings, prepared, seed),
+        writes=world.main,
     )
     outcome = train(run, evaluate, log, checkpoints)
-    judged = judge(model, prepared, collator, device)
+    judged = judge(model, prepared, collator, device, world)
     if judged.test is not None:
         log.write(kind="test", **headline(judged.test))
-    write_predictions(folder / "predictions.jsonl", prepared.judged, judged.probabilities, judged.windows)
-    save_model(model, loaded.config, describe(settings, model, prepared), tokenizer, folder / "model")
-    shutil.rmtree(checkpoints.folder, ignore_errors=True)
+    if world.main:
+        write_predictions(folder / "predictions.jsonl", prepared.judged, judged.probabilities, judged.windows)
+        save_model(model, loaded.config, describe(settings, model, prepared), tokenizer, folder / "model")
+        shutil.rmtree(checkpoints.folder, ignore_errors=True)
     return Fitted(
         seed, folder, outcome, judged.validation, judged.test, judged.probabilities, judged.windows, rates,
         encoder_facts(model),
@@ -126,11 +134,13 @@ class Judged:
     windows: Windows
 
 
-def judge(model: Classifier, prepared: Prepared, collator: Collator, device: Device) -> Judged:
+def judge(
+    model: Classifier, prepared: Prepared, collator: Collator, device: Device, world: World | None = None
+) -> Judged:
     """Measure a model on validation, and once on the test set."""
-    validation = metrics_on(model, prepared.validation, collator, device)
+    validation = metrics_on(model, prepared.validation, collator, device, world)
     judged = prepared.judged
-    probabilities, windows = predict_windows(model, judged, collator, device, judged.name)
+    probabilities, windows = predict_windows(model, judged, collator, device, judged.name, world)
     test = None if prepared.test is None else compute(probabilities, judged.labels, judged.names)
     return Judged(validation, test, probabilities, windows)
 
@@ -180,9 +190,11 @@ def class_weights(settings: FinetuneSettings, train_set: Dataset) -> torch.Tenso
     return torch.tensor(chosen, dtype=torch.float32)
 
 
-def metrics_on(model: Classifier, dataset: Dataset, collator: Collator, device: Device) -> Metrics:
+def metrics_on(
+    model: Classifier, dataset: Dataset, collator: Collator, device: Device, world: World | None = None
+) -> Metrics:
     """A model's figures on a data set."""
-    return compute(predict(model, dataset, collator, device), dataset.labels, dataset.names)
+    return compute(predict(model, dataset, collator, device, world=world), dataset.labels, dataset.names)
 
 
 def score(figures: Mapping[str, float], select: str) -> float:

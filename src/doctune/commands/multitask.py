@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ from doctune.commands import finetune, reporting
 from doctune.commands.fit import Fitted, fit
 from doctune.commands.multitask_data import Task, find, left_out_line, prepare, resolve
 from doctune.commands.multitask_joint import FREE_TO_CHANGE, train_jointly
-from doctune.config import Tree, merge, read_toml, write_toml
+from doctune.config import Tree, merge, read_toml
 from doctune.devices import Device, choose_device
+from doctune.distributed import World, open_world
 from doctune.errors import UserError
 from doctune.evaluation.multitask import MULTITASK_FILE, MultitaskReport, Seen, make_report
 from doctune.evaluation.multitask_report import write_multitask
 from doctune.evaluation.pretraining_section import further_pretraining
 from doctune.evaluation.report import write_report
 from doctune.evaluation.schema import PretrainingSection, Report
-from doctune.files import no_space_is_one_line, write_json
+from doctune.files import write_json
 from doctune.settings import MultitaskSettings, flat_names, from_flat
 from doctune.text.tokenizer import TextTokenizer
 
@@ -46,69 +48,80 @@ def run(settings: MultitaskSettings, command: str, resume: bool = False) -> Mult
     """Everything from settings to report.
 
     On bad input nothing half-written stays. With `resume`, tasks that are finished are not repeated, and the training
-    that was killed goes on from its checkpoint.
+    that was killed goes on from its checkpoint. Of several processes that torchrun started the first one writes; all
+    give the report.
     """
+    with open_world(settings.training.device) as world:
+        return _run(settings, command, resume, world)
+
+
+def _run(settings: MultitaskSettings, command: str, resume: bool, world: World) -> MultitaskReport:
     output = Path(settings.output).expanduser()
-    finetune.check_output(output, resume, MULTITASK_FILE)
-    settings, encoder_folder, tokenizer = resolve(settings)
+    world.from_main(lambda: finetune.check_output(output, resume, MULTITASK_FILE))
+    settings, encoder_folder, tokenizer = world.main_first(lambda: resolve(settings))
     pretraining = further_pretraining(encoder_folder)
-    device = choose_device(settings.training.device, settings.training.precision)
-    found = find(settings)
+    training = settings.training
+    device = world.together(lambda: choose_device(world.device(training.device), training.precision))
+    found = world.together(lambda: find(settings))
     new = not output.exists()
     try:
-        with no_space_is_one_line(output):
-            output.mkdir(parents=True, exist_ok=True)
         stages = 2 if settings.continuation.epochs > 0 else 1
-        finetune.check_space(output, encoder_folder, stages * len(settings.tasks))
-        if resume:
-            finetune.check_same(settings, output / "config.toml", FREE_TO_CHANGE)
-        write_toml(output / "config.toml", settings)
-        write_json(output / "environment.json", finetune.environment(device, command))
-        tasks = prepare(settings, found, tokenizer, output)
-        joint = _joint(settings, tasks, tokenizer, encoder_folder, output, device, command, pretraining)
+        copies, facts = stages * len(settings.tasks), finetune.environment(device, command, world.size)
+        world.from_main(lambda: finetune.begin(output, settings, encoder_folder, copies, resume, facts, FREE_TO_CHANGE))
+        tasks = prepare(settings, found, tokenizer, output, world)
+        joint = _joint(settings, tasks, tokenizer, encoder_folder, output, device, command, pretraining, world)
         continued: dict[str, Report] = {}
         for number, task in enumerate(tasks if stages == 2 else (), 1):
             folder = output / "continued" / task.name
-            report = finetune.finished(folder)
+            report = world.from_main(partial(finetune.finished, folder))
             if report is None:
                 print(f"{task.name} alone ({number} of {len(tasks)})", file=sys.stderr)
                 own = alone(settings, task)
                 fitted = fit(
                     own.settings, own.prepared, tokenizer, own.collator, encoder_folder, folder,
-                    settings.training.seed, device, False, output / "joint" / task.name / "model",
+                    settings.training.seed, device, False, output / "joint" / task.name / "model", world,
                 )  # fmt: skip
                 report = _report(settings, own, tokenizer, fitted, "continued", command, pretraining)
-                write_report(folder, report)
+                if world.main:
+                    write_report(folder, report)
             continued[task.name] = report
     except UserError:
-        _clean_up(output, new, resume)
+        if world.main:
+            _clean_up(output, new, resume)
         raise
-    counts = json.loads((output / SEEN).read_text(encoding="utf-8"))
-    seen = {task.name: Seen(**counts[task.name], left_out=task.left_out) for task in tasks}
-    result = make_report(output, seen, joint, continued, recipe(settings), command)
-    write_multitask(output, result)
-    return result
+
+    def report_all() -> MultitaskReport:
+        counts = json.loads((output / SEEN).read_text(encoding="utf-8"))
+        seen = {task.name: Seen(**counts[task.name], left_out=task.left_out) for task in tasks}
+        result = make_report(output, seen, joint, continued, recipe(settings), command)
+        write_multitask(output, result)
+        return result
+
+    return world.from_main(report_all)
 
 
 def _joint(
     settings: MultitaskSettings, tasks: Sequence[Task], tokenizer: TextTokenizer, encoder_folder: Path, output: Path,
-    device: Device, command: str, pretraining: Sequence[PretrainingSection],
+    device: Device, command: str, pretraining: Sequence[PretrainingSection], world: World,
 ) -> dict[str, Report]:  # fmt: skip
     """The joint training, unless an earlier, killed run finished it; each task's report."""
-    reports: dict[str, Report] = {}
-    for task in tasks:
-        report = finetune.finished(output / "joint" / task.name)
-        if report is not None:
-            reports[task.name] = report
-    if len(reports) == len(tasks) and (output / SEEN).is_file():
+
+    def finished() -> dict[str, Report]:
+        there = {task.name: finetune.finished(output / "joint" / task.name) for task in tasks}
+        return {name: report for name, report in there.items() if report is not None}
+
+    reports = world.from_main(finished)
+    if len(reports) == len(tasks):
         return reports
-    trained = train_jointly(settings, tasks, tokenizer, encoder_folder, output, device)
+    trained = train_jointly(settings, tasks, tokenizer, encoder_folder, output, device, world)
     counts = {name: {"steps": trained.steps[name], "documents": trained.documents[name]} for name in trained.steps}
-    write_json(output / SEEN, counts)
+    if world.main:
+        write_json(output / SEEN, counts)
     for task in tasks:
         report = _report(settings, task, tokenizer, trained.fitted[task.name], "joint", command, pretraining)
-        write_report(output / "joint" / task.name, report)
         reports[task.name] = report
+        if world.main:
+            write_report(output / "joint" / task.name, report)
     return reports
 
 

@@ -14,12 +14,13 @@ from typing import Any
 from doctune.batches.collate import Collator
 from doctune.commands import finetune
 from doctune.commands.prepare import Documents, Prepared, make_collator, read, split
+from doctune.distributed import World
 from doctune.errors import DataError, UserError
 from doctune.files import write_text
 from doctune.readers import Source, sources
 from doctune.settings import FinetuneSettings, MultitaskSettings, TaskSettings
 from doctune.store.splits import Dataset
-from doctune.store.task_leaks import Leak, leave_out_leaks
+from doctune.store.task_leaks import Leak, find_leaks, without
 from doctune.text.tokenizer import TextTokenizer
 
 LEAKS = "leaks.jsonl"
@@ -77,20 +78,19 @@ def find(settings: MultitaskSettings) -> dict[str, dict[str, Source]]:
 
 
 def prepare(
-    settings: MultitaskSettings, found: dict[str, dict[str, Source]], tokenizer: TextTokenizer, output: Path
-) -> list[Task]:
+    settings: MultitaskSettings, found: dict[str, dict[str, Source]], tokenizer: TextTokenizer, output: Path,
+    world: World,
+) -> list[Task]:  # fmt: skip
     """Read and tokenise every task's documents, leave test texts out of training, and hold validation out.
 
-    What was left out is told, and written to leaks.jsonl.
+    What was left out is told, and written to leaks.jsonl. Of several processes the first does the work.
     """
     documents: dict[str, Documents] = {}
     for task in settings.tasks:
         print(f"task {task.name}", file=sys.stderr)
         with about(task.name):
-            documents[task.name] = read(task.data, found[task.name], tokenizer, output / "shards" / task.name)
-    leaks = _without_leaks(settings, documents)
-    lines = [json.dumps(asdict(leak), ensure_ascii=False) + "\n" for leak in leaks]
-    write_text(output / LEAKS, "".join(lines))
+            documents[task.name] = read(task.data, found[task.name], tokenizer, output / "shards" / task.name, world)
+    leaks = _without_leaks(settings, documents, output / LEAKS, world)
     tasks = []
     for task in settings.tasks:
         own = settings.task(task)
@@ -102,18 +102,28 @@ def prepare(
     return tasks
 
 
-def _without_leaks(settings: MultitaskSettings, documents: dict[str, Documents]) -> list[Leak]:
+def _without_leaks(
+    settings: MultitaskSettings, documents: dict[str, Documents], ledger: Path, world: World
+) -> list[Leak]:
     """Take what is like a test document out of the training documents; says what that was."""
     if not settings.leaks.leak_guard:
         return []
+
+    def find_and_write() -> list[dict[str, Any]]:
+        rows = [asdict(leak) for leak in find_leaks(train, tests, settings.leaks.similarity)]
+        lines = [json.dumps({k: v for k, v in row.items() if k != "place"}, ensure_ascii=False) + "\n" for row in rows]
+        write_text(ledger, "".join(lines))
+        return rows
+
     train = {name: one.sets["train"] for name, one in documents.items()}
     tests = {name: one.sets["test"] for name, one in documents.items() if "test" in one.sets}
-    kept, leaks = leave_out_leaks(train, tests, settings.leaks.similarity)
-    for name, dataset in kept.items():
+    leaks = [Leak(**row) for row in world.from_main(find_and_write)]
+    for name, whole in train.items():
+        dataset = without(name, whole, leaks)
         _tell(name, [leak for leak in leaks if leak.task == name])
         if len(set(dataset.labels.tolist())) < 2:
             raise DataError(
-                f"task {name}: of {len(train[name]):,} training documents {len(dataset):,} are left that are no test "
+                f"task {name}: of {len(whole):,} training documents {len(dataset):,} are left that are no test "
                 f"documents, which is too few to train on; check the files, or give --no-leak-guard"
             )
         sets: dict[str, Dataset] = {**documents[name].sets, "train": dataset}

@@ -24,6 +24,7 @@ from doctune.commands.fit import (
 )
 from doctune.commands.multitask_data import Task, about, shards_of
 from doctune.devices import Device
+from doctune.distributed import World
 from doctune.encoders.load import load_encoder
 from doctune.evaluation.predict import write_predictions
 from doctune.files import content_hash
@@ -53,14 +54,15 @@ class Joint:
 
 def train_jointly(
     settings: MultitaskSettings, tasks: Sequence[Task], tokenizer: TextTokenizer, encoder_folder: Path, output: Path,
-    device: Device,
+    device: Device, world: World,
 ) -> Joint:  # fmt: skip
     """Train all tasks together; `output/joint/TASK` gets the model of each task's best validation, and predictions.
 
-    The best models are written when they are found, so that a killed run has them.
+    The best models are written when they are found, so that a killed run has them. Of several processes in `world`
+    the first one writes.
     """
     seed, select = settings.training.seed, settings.training.select
-    log = MetricsLog(output / "metrics.jsonl")
+    log = MetricsLog(output / "metrics.jsonl", world.main)
     torch.manual_seed(seeding.derive(seed, "new layers"))
     loaded = load_encoder(encoder_folder, settings.encoder, settings.features.layers)
     classifiers = {}
@@ -82,20 +84,22 @@ def train_jointly(
     run = Run(
         model, feed, budget, feed.ends, ("examples", sum(feed.num_documents())), optimizer, factor,
         settings.optimizer.max_grad_norm, device, seed, settings.training.patience, keep_last=True,
+        world=world,
     )  # fmt: skip
 
     def evaluate() -> Evaluation:
         record: dict[str, float] = {}
         scores = []
         for task in tasks:
-            figures = headline(metrics_on(classifiers[task.name], task.prepared.validation, task.collator, device))
+            classifier, validation = classifiers[task.name], task.prepared.validation
+            figures = headline(metrics_on(classifier, validation, task.collator, device, world))
             scores.append(score(figures, select))
             record |= {f"{task.name}/validation_{name}": value for name, value in figures.items()}
         return Evaluation(sum(scores) / len(scores), record)
 
     def keep_best(state: TrainingState, before: int) -> None:
         for task in tasks:
-            if best_of(task.name, state.records, select) == len(state.records) - 1:
+            if world.main and best_of(task.name, state.records, select) == len(state.records) - 1:
                 save(task)
 
     def save(task: Task) -> None:
@@ -103,24 +107,30 @@ def train_jointly(
         description = describe(task.settings, classifier, task.prepared)
         save_model(classifier, loaded.config, description, tokenizer, output / "joint" / task.name / "model")
 
-    checkpoints = Checkpoints(output / "checkpoint", settings.training.checkpoint_minutes, identity(settings, tasks))
+    checkpoints = Checkpoints(
+        output / "checkpoint", settings.training.checkpoint_minutes, identity(settings, tasks), writes=world.main
+    )
     # With "last" nothing is chosen, and only the last weights are written.
     outcome = train(run, evaluate, log, checkpoints, None if select == "last" else keep_best)
-    for task in tasks if select == "last" else ():
+    for task in tasks if select == "last" and world.main else ():
         save(task)
+    world.barrier()
     fitted = {}
     for task in tasks:
         classifier, folder = classifiers[task.name], output / "joint" / task.name
         load_weights(classifier, loaded.config.model_type, folder / "model")
-        judged = judge(classifier, task.prepared, task.collator, device)
+        judged = judge(classifier, task.prepared, task.collator, device, world)
         if judged.test is not None:
             log.write(kind="test", task=task.name, **headline(judged.test))
-        write_predictions(folder / "predictions.jsonl", task.prepared.judged, judged.probabilities, judged.windows)
+        if world.main:
+            where = folder / "predictions.jsonl"
+            write_predictions(where, task.prepared.judged, judged.probabilities, judged.windows)
         fitted[task.name] = Fitted(
             seed, folder, _own(outcome, task.name, select), judged.validation, judged.test, judged.probabilities,
             judged.windows, rates, encoder_facts(classifier),
         )  # fmt: skip
-    shutil.rmtree(checkpoints.folder, ignore_errors=True)
+    if world.main:
+        shutil.rmtree(checkpoints.folder, ignore_errors=True)
     names = [task.name for task in tasks]
     steps, documents = feed.num_steps(outcome.steps), feed.num_documents(outcome.steps)
     return Joint(fitted, dict(zip(names, steps, strict=True)), dict(zip(names, documents, strict=True)))
