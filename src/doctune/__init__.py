@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from doctune.commands.predict import Predictor, load, predict
     from doctune.commands.pretrain import pretrain
     from doctune.errors import CheckpointError, ConfigError, DataError, DoctuneError, TrainingError, UserError
+    from doctune.studies.command import study
+    from doctune.studies.curve import curve
 
 _HOMES = {
     "compare": "doctune.commands.compare",
+    "curve": "doctune.studies.curve",
     "finetune": "doctune.commands.finetune",
     "evaluate": "doctune.commands.evaluate",
     "pretrain": "doctune.commands.pretrain",
     "predict": "doctune.commands.predict",
+    "study": "doctune.studies.command",
     "load": "doctune.commands.predict",
     "Predictor": "doctune.commands.predict",
     **dict.fromkeys(
@@ -33,7 +37,7 @@ _HOMES = {
 
 __all__ = [
     "CheckpointError", "ConfigError", "DataError", "DoctuneError", "Predictor", "TrainingError", "UserError",
-    "__version__", "compare", "evaluate", "finetune", "load", "predict", "pretrain",
+    "__version__", "compare", "curve", "evaluate", "finetune", "load", "predict", "pretrain", "study",
 ]  # fmt: skip
 
 

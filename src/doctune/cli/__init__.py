@@ -19,6 +19,7 @@ COMMANDS = {
     "finetune": (training.finetune, "fine-tune an encoder on labelled documents, test it, and save the classifier"),
     "compare": (training.compare, "fine-tune with and without further pre-trained encoders: did it help?"),
     "study": (studying.study, "repeat a table or figure of the paper"),
+    "curve": (studying.curve, "draw error over the number of labels, with and without further pre-training"),
     "evaluate": (using.evaluate, "measure a model on labelled documents"),
     "predict": (using.predict, "label new documents with a model"),
     "convert": (training.convert, "convert a TensorFlow 1 checkpoint of BERT into a Hugging Face folder, or back"),

@@ -123,10 +123,8 @@ class Planner:
         data = self.data[column.data]
         for seed in self.seeds:
             own = merge({"data": data.settings}, tree, {"training": {"seed": seed, "seeds": 1}})
-            contents = [_without_paths(own), data.content, encoder]
-            FinetuneSettings.build({**own, "output": UNNAMED})
             about = f"{row.name} · {column.name} · seed {seed}"
-            yield Run(seed, self._add(make_job("finetune", own, contents, about, needs)))
+            yield Run(seed, self._add(finetune_job(own, data.content, encoder, about, needs)))
 
     def _multitask(self, row: Row, column: Column, tree: Tree, encoder: str, needs: tuple[str, ...]) -> Iterator[Run]:
         """One job has all columns of the row: each is a task of it."""
@@ -205,6 +203,12 @@ class Planner:
 
     def _add(self, job: Job) -> Job:
         return self.jobs.setdefault(job.key, job)
+
+
+def finetune_job(settings: Tree, data: dict[str, str], encoder: str, about: str, needs: tuple[str, ...] = ()) -> Job:
+    """A fine-tuning, known by its settings and by what its documents (by split) and its encoder hold."""
+    FinetuneSettings.build({**settings, "output": UNNAMED})
+    return make_job("finetune", settings, [_without_paths(settings), data, encoder], about, needs)
 
 
 def in_proportion(layers: tuple[int, ...], num_layers: int) -> tuple[int, ...] | None:
