@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from doctune.commands.pretrain import pretrain
     from doctune.commands.probe import probe
     from doctune.errors import CheckpointError, ConfigError, DataError, DoctuneError, TrainingError, UserError
+    from doctune.studies.command import study
+    from doctune.studies.curve import curve
 
 _HOMES = {
     "compare": "doctune.commands.compare",
+    "curve": "doctune.studies.curve",
     "features": "doctune.commands.features",
     "finetune": "doctune.commands.finetune",
     "evaluate": "doctune.commands.evaluate",
@@ -30,6 +33,7 @@ _HOMES = {
     "pretrain": "doctune.commands.pretrain",
     "probe": "doctune.commands.probe",
     "predict": "doctune.commands.predict",
+    "study": "doctune.studies.command",
     "load": "doctune.commands.predict",
     "Predictor": "doctune.commands.predict",
     **dict.fromkeys(
@@ -39,7 +43,8 @@ _HOMES = {
 
 __all__ = [
     "CheckpointError", "ConfigError", "DataError", "DoctuneError", "Predictor", "TrainingError", "UserError",
-    "__version__", "compare", "evaluate", "features", "finetune", "load", "multitask", "predict", "pretrain", "probe",
+    "__version__", "compare", "curve", "evaluate", "features", "finetune", "load", "multitask", "predict", "pretrain",
+    "probe", "study",
 ]  # fmt: skip
 
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "multitask": (tasks.multitask, "fine-tune an encoder on several data sets at once, then on each alone"),
     "compare": (training.compare, "fine-tune with and without further pre-trained encoders: did it help?"),
     "study": (studying.study, "repeat a table or figure of the paper"),
+    "curve": (studying.curve, "draw error over the number of labels, with and without further pre-training"),
     "evaluate": (using.evaluate, "measure a model on labelled documents"),
     "predict": (using.predict, "label new documents with a model"),
     "probe": (using.probe, "which layer and pooling to fine-tune: linear probes on all of them, from one pass"),

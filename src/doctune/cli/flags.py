@@ -18,7 +18,7 @@ Arguments = argparse.Namespace
 LIST_OR_WORD = ("features.layers", "training.class_weights")
 NOT_SETTINGS = (
     "config", "set", "dry_run", "resume", "run", "command", "flags", "source", "weights", "adapted", "base_run",
-    "stats", "task", "json", "interrupted",
+    "stats", "task", "json", "interrupted", "sizes", "on", "workers", "keep_models",
 )  # fmt: skip
 
 

@@ -1,10 +1,11 @@
-"""The command that repeats the paper."""
+"""The commands that do many runs: the paper's tables, and learning curves."""
 
 from __future__ import annotations
 
 import argparse
 
-from doctune.cli.flags import Arguments, command_line
+from doctune.cli.flags import Arguments, command_line, settings_flags, settings_tree
+from doctune.cli.training import SECTIONS
 from doctune.errors import ConfigError
 
 STUDY_USAGE = """
@@ -21,6 +22,17 @@ data.toml names files, for each data set:
   data = { dataset = "ag_news", train = "train_subset.csv.xz", test = "test.csv" }
   note = "a quarter of the official training data"
 """
+CURVE_USAGE = """
+  doctune curve --train FILE [--test FILE] --encoder BASE [--adapted DIR [DIR ...]] --sizes 50 100 300 1000 all
+                --output DIR [--seeds N] [any setting of doctune finetune]"""
+CURVE_EXAMPLES = """examples:
+  doctune curve --train reviews.csv --test test.csv --text review --label stars --encoder bert-base-uncased \\
+                --adapted adapted/reviews --sizes 50 100 300 1000 --select last --output runs/few-labels
+  doctune curve --dataset imdb --data IMDB --encoder doctune-mini --adapted adapted/model --sizes 0.004 0.02 0.1 all \\
+                --test-examples 2000 --max-seq-len 256 --on processes --workers 4 --output runs/figure4
+The same command goes on with a curve that was interrupted; with more sizes or seeds it does what is missing.
+"""
+GOES_ON = "what is finished stays: run the same command again to go on"
 
 
 def study(command: argparse.ArgumentParser) -> None:
@@ -53,13 +65,18 @@ def study(command: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--cache", metavar="DIR", help="folder of the runs, which studies share (default: runs/studies/runs)"
     )
-    where.add_argument(
+    _where(where)
+    command.set_defaults(run=_run_study, interrupted=GOES_ON)
+
+
+def _where(group: argparse._ArgumentGroup) -> None:
+    """Where the runs of a grid are done."""
+    group.add_argument(
         "--on", choices=["here", "processes", "ray"], default="here",
         help="here: one run after the other; processes: several at once on this machine; ray: on a Ray cluster",
     )  # fmt: skip
-    where.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
-    where.add_argument("--dry-run", action="store_true", help="print what would run, and run nothing")
-    command.set_defaults(run=_run_study)
+    group.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    group.add_argument("--dry-run", action="store_true", help="print what would run, and run nothing")
 
 
 def _run_study(args: Arguments) -> None:
@@ -81,3 +98,37 @@ def _run_study(args: Arguments) -> None:
         args.on, args.workers, args.keep_models,
     )  # fmt: skip
     main(asked, command_line(), args.dry_run)
+
+
+def curve(command: argparse.ArgumentParser) -> None:
+    from doctune.settings import FinetuneSettings
+
+    command.usage = CURVE_USAGE
+    command.epilog = CURVE_EXAMPLES
+    run = settings_flags(command, FinetuneSettings, SECTIONS, skip=("training.seeds", "data.train_examples"))
+    # Not among those of --help, but known: the error says what to give instead.
+    run.add_argument("--train-examples", dest="data.train_examples", help=argparse.SUPPRESS)
+    run.add_argument(
+        "--sizes", nargs="+", default=[], metavar="N",
+        help="numbers of labels: each a number, a share of all between 0 and 1, or all",
+    )  # fmt: skip
+    run.add_argument("--adapted", nargs="+", default=[], metavar="DIR", help="further pre-trained encoders to compare")
+    run.add_argument(
+        "--seeds", dest="training.seeds", metavar="N",
+        help="runs of each size and encoder, with seeds seed, seed+1, ..., which draw labels of their own (default: 3)",
+    )  # fmt: skip
+    run.add_argument(
+        "--keep-models", action="store_true", help="keep the classifiers of all runs; default: only figures"
+    )
+    _where(run)
+    command.set_defaults(run=_run_curve, interrupted=GOES_ON)
+
+
+def _run_curve(args: Arguments) -> None:
+    from doctune.studies.curve import build, describe, main
+
+    settings = build(settings_tree(args))
+    if args.dry_run:
+        print(describe(settings, args.sizes, args.adapted))
+        return
+    main(settings, args.sizes, args.adapted, command_line(), args.on, args.workers, args.keep_models)

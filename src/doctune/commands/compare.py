@@ -69,6 +69,7 @@ def run(
     """
     output = Path(settings.output).expanduser()
     check_output(output, resume)
+    require_adapted(adapted)
     planned = plan(settings, adapted, base_run)
     pretraining = [read_pretraining(one.encoder) for one in planned[1:]]
     new = not output.exists()
@@ -113,10 +114,14 @@ def plan(settings: FinetuneSettings, adapted: Sequence[str], base_run: str | Pat
     return planned
 
 
-def check_adapted(adapted: Sequence[str], base: str) -> list[Path]:
-    """The folders of the adapted encoders; `ConfigError` if there is none, one is no folder, or one is given twice."""
+def require_adapted(adapted: Sequence[str]) -> None:
+    """There must be something to compare with."""
     if not adapted:
         raise ConfigError("--adapted: must be given: one or more folders of further pre-trained encoders")
+
+
+def check_adapted(adapted: Sequence[str], base: str) -> list[Path]:
+    """The folders of the adapted encoders; `ConfigError` if one is no folder, or one is given twice."""
     known = {Path(base).expanduser().resolve(): "the base encoder itself"}
     folders = []
     for given in adapted:
@@ -192,6 +197,7 @@ def _fine_tune(planned: list[Planned], output: Path, base_given: bool, command: 
 
 def describe(settings: FinetuneSettings, adapted: Sequence[str], base_run: str | Path | None) -> str:
     """What `--dry-run` adds to that of a single run: the runs, and which of them are finished."""
+    require_adapted(adapted)
     lines = ["# all of this for each of these encoders:"]
     for one in plan(settings, adapted, base_run):
         state = "" if finished(one) is None else ", finished"

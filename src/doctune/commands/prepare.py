@@ -109,7 +109,7 @@ def split(settings: FinetuneSettings, documents: Documents, seed: int) -> Prepar
         how = f"held out, {100 * data.validation_fraction:g} % of {of_what}, stratified{together}"
     chosen_from = None if data.train_examples is None else len(whole)
     test, all_test = _few(documents.sets.get("test"), data.test_examples)
-    return Prepared(train, validation, test, documents.left_out_empty, how, _title(data), chosen_from, all_test)
+    return Prepared(train, validation, test, documents.left_out_empty, how, data_title(data), chosen_from, all_test)
 
 
 def _few(test: Dataset | None, wanted: int | None) -> tuple[Dataset | None, int | None]:
@@ -134,7 +134,8 @@ def _labelled(examples: Iterator[Example], name: str) -> Iterator[Example]:
         yield example
 
 
-def _title(data: DataSettings) -> str:
+def data_title(data: DataSettings) -> str:
+    """What reports call the data: the data set, or the training file without its compression."""
     if data.dataset is not None:
         return Path(data.dataset).name
     return Path(str(data.train)).name.removesuffix(".xz").removesuffix(".gz")

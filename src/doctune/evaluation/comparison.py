@@ -27,6 +27,7 @@ Verdict = Literal["helped", "hurt", "no difference"]
 SENTENCES: dict[Verdict, str] = {
     "helped": "helped", "hurt": "hurt", "no difference": "no difference that these runs can tell",
 }  # fmt: skip
+VALIDATION_FLATTERS = "There is no test set: these errors are of validation, which chose the epochs, so they flatter."
 
 
 class CorpusFacts(BaseModel):
@@ -230,6 +231,15 @@ def verdict(low: float, high: float) -> Verdict:
     return "helped" if high < 0 else "hurt" if low > 0 else "no difference"
 
 
+def sentence(base_error: float, error: float, difference: tuple[float, float, float]) -> str:
+    """The verdict in words; errors in percent, the difference (adapted - base) in points with its interval."""
+    value, low, high = difference
+    return (
+        f"{SENTENCES[verdict(low, high)]}: error {base_error:.2f} % -> {error:.2f} %, difference {points(value)} "
+        f"points (95 % interval {points(low)} to {points(high)})"
+    )
+
+
 def points(value: float) -> str:
     """A difference with its sign; what rounds to nothing has none of its own."""
     return f"{round(value, 2) + 0.0:+.2f}"
@@ -254,8 +264,7 @@ def _versus(run: Run, answers: list[Answers], base: list[Answers], base_error: f
         high=high,
         by_seed=[_error(one) - _error(other) for one, other in zip(answers, base, strict=True)],
         verdict=said,
-        sentence=f"{SENTENCES[said]}: error {base_error:.2f} % -> {_mean_error(answers):.2f} %, difference "
-        f"{points(difference)} points (95 % interval {points(low)} to {points(high)})",
+        sentence=sentence(base_error, _mean_error(answers), (difference, low, high)),
     )
 
 
@@ -302,6 +311,22 @@ def _warnings(
     base: Run, adapted: Sequence[Run], compared: Sequence[Compared], seeds: Sequence[int], part: str
 ) -> list[str]:
     """What a reader must know before believing the verdict."""
+    said = encoder_warnings(base, adapted)
+    if part == "validation":
+        said.append(VALIDATION_FLATTERS)
+    if len(seeds) == 1:
+        said.append(
+            "There is one seed only: the intervals cover other documents, not other seeds. Give --seeds 3 or more."
+        )
+    for one in compared:
+        if one["collapsed"]:
+            which = "its run" if len(seeds) == 1 else f"seed {', '.join(map(str, one['collapsed']))}"
+            said.append(f"{one['name']}: {which} collapsed, that is, learnt nothing; the mean includes this.")
+    return said
+
+
+def encoder_warnings(base: Run, adapted: Sequence[Run]) -> list[str]:
+    """What an adapted encoder was trained on, or is, that makes the comparison less than fair."""
     corpora = {run.name: CorpusFacts() if run.pretraining is None else run.pretraining.corpus for run in adapted}
     left_out = base.report["data"]["left_out_empty"]
     about = {
@@ -316,15 +341,4 @@ def _warnings(
         "the tokenizer finds other documents empty than that of the base encoder, so training was not on quite the "
         "same.": [run.name for run in adapted if run.report["data"]["left_out_empty"] != left_out],
     }
-    said = [f"{', '.join(names)}: {warning}" for warning, names in about.items() if names]
-    if part == "validation":
-        said.append("There is no test set: these errors are of validation, which chose the epochs, so they flatter.")
-    if len(seeds) == 1:
-        said.append(
-            "There is one seed only: the intervals cover other documents, not other seeds. Give --seeds 3 or more."
-        )
-    for one in compared:
-        if one["collapsed"]:
-            which = "its run" if len(seeds) == 1 else f"seed {', '.join(map(str, one['collapsed']))}"
-            said.append(f"{one['name']}: {which} collapsed, that is, learnt nothing; the mean includes this.")
-    return said
+    return [f"{', '.join(names)}: {warning}" for warning, names in about.items() if names]

@@ -136,7 +136,7 @@ def _lines(lines: Sequence[Line], what: str, over: str, stretched: bool) -> Mark
     every = [point for line in lines for point in line.points]
     xs = sorted({point.x for point in every})
     y_ticks = ticks(min(p.low for p in every), max(p.high for p in every), 6)
-    floor, pad = height - bottom, 14
+    floor, pad, apart = height - bottom, 14 + 4 * len(lines), 8 if stretched else 0
 
     def at_x(x: float) -> float:
         share = xs.index(x) / max(len(xs) - 1, 1) if stretched else (x - xs[0]) / ((xs[-1] - xs[0]) or 1)
@@ -152,22 +152,23 @@ def _lines(lines: Sequence[Line], what: str, over: str, stretched: bool) -> Mark
     shown = xs if stretched else [x for x in ticks(xs[0], xs[-1], 7) if xs[0] <= x <= xs[-1]]
     for x in shown:
         parts.append(f'<line class="axis" x1="{at_x(x):.1f}" x2="{at_x(x):.1f}" y1="{floor}" y2="{floor + 5}"/>')
-        parts.append(_text(at_x(x), floor + 19, f"{x:g}", "middle"))
+        parts.append(_text(at_x(x), floor + 19, f"{x:,.10g}", "middle"))
     parts.append(f'<line class="axis" x1="{left}" x2="{width - right}" y1="{floor}" y2="{floor}"/>')
     parts.append(_text((left + width - right) / 2, height - 6, over, "middle"))
     parts.append(_text(left, 12, what, "start", "legend"))
     for number, line in enumerate(lines):
         kind, y = MARKS[number % len(MARKS)], 26 + 18 * number
+        aside = apart * (number - (len(lines) - 1) / 2)  # so that no line's whisker hides another's
         parts.append(f'<line class="line {kind}" x1="{left}" x2="{left + 24}" y1="{y}" y2="{y}"/>')
         parts.append(_text(left + 32, y + 4, short(line.name, 60), "start", "legend"))
-        path = " ".join(f"{at_x(p.x):.1f},{at_y(p.y):.1f}" for p in line.points)
+        path = " ".join(f"{at_x(p.x) + aside:.1f},{at_y(p.y):.1f}" for p in line.points)
         parts.append(f'<polyline class="line {kind}" points="{path}"/>')
         for p in line.points:
-            place = f"{at_x(p.x):.1f}"
+            place = f"{at_x(p.x) + aside:.1f}"
             if p.high > p.low:
                 whisker = f'y1="{at_y(p.low):.1f}" y2="{at_y(p.high):.1f}"'
                 parts.append(f'<line class="whisker {kind}" x1="{place}" x2="{place}" {whisker}/>')
-            tip = escape(f"{p.label}: {p.x:g}, {p.y:.4g}")
+            tip = escape(f"{p.label}: {p.x:,.10g}, {p.y:.4g}")
             parts.append(
                 f'<circle class="dot {kind}" cx="{place}" cy="{at_y(p.y):.1f}" r="4"><title>{tip}</title></circle>'
             )

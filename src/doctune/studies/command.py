@@ -68,21 +68,34 @@ def run(asked: Asked, command: str) -> StudyJson:
     if asked.on == "ray":
         import_ray()
     ready = prepare(asked)
+    result, failed = carry_out(ready, asked.scale, asked.on, asked.workers, asked.keep_models, command)
+    write_study(ready.output, result)
+    check_failed(failed, ready)
+    return result
+
+
+def carry_out(
+    ready: Prepared, scale: str, on: Where, workers: int | None, keep_models: bool, command: str
+) -> tuple[StudyJson, dict[str, str]]:
+    """Do the runs that are missing; the result, and what went wrong by the key of the run."""
     with no_space_is_one_line(ready.output):
         ready.output.mkdir(parents=True, exist_ok=True)
-    failed = run_jobs(ready.plan.jobs, ready.cache, asked.on, asked.workers, asked.keep_models)
+    failed = run_jobs(ready.plan.jobs, ready.cache, on, workers, keep_models)
     notes = [f"{data.name}: {data.note}." for data in ready.data.values() if data.note] + list(ready.plan.notes)
     result = gather(
-        ready.name, ready.study, asked.scale, ready.scale, ready.plan, ready.seeds, ready.cache, failed, notes, command
+        ready.name, ready.study, scale, ready.scale, ready.plan, ready.seeds, ready.cache, failed, notes, command
     )
-    write_study(ready.output, result)
+    return result, failed
+
+
+def check_failed(failed: dict[str, str], ready: Prepared) -> None:
+    """A `TrainingError` that names the first of the runs that failed."""
     if failed:
         first = next(iter(failed.values()))
         raise TrainingError(
             f"{len(failed)} of {len(ready.plan.jobs)} runs failed, the first: {first}. What there is of the study is "
             f"in {ready.output}; the same command does what is missing"
         )
-    return result
 
 
 def prepare(asked: Asked) -> Prepared:
@@ -110,7 +123,11 @@ def prepare(asked: Asked) -> Prepared:
 
 def describe(asked: Asked) -> str:
     """What would run, for `--dry-run`."""
-    ready = prepare(asked)
+    return describe_plan(prepare(asked))
+
+
+def describe_plan(ready: Prepared) -> str:
+    """The runs, those that are done already, and the cells that have none."""
     lines = [ready.study.title, ready.scale.about, ""]
     lines += [f"{job.kind:<10} {job.about}{' (done)' if finished(job, ready.cache) else ''}" for job in ready.plan.jobs]
     lines += [f"{'-':<10} {c.row} · {c.column}: {c.absent}" for c in ready.plan.cells if c.absent]

@@ -117,10 +117,11 @@ def _run(job: Job, folder: Path, cache: Path) -> None:
                 task["data"]["cache"] = str(cache / TOKENISED)
             multitask.run(MultitaskSettings.build(tree), command, resume)
         case "finetune":
-            tree["data"]["cache"] = str(cache / TOKENISED)
+            if tree["data"].get("cache") is None:
+                tree["data"]["cache"] = str(cache / TOKENISED)
             settings = FinetuneSettings.build(tree)
             resolved, _, tokenizer = finetune.resolve(settings)
-            finetune.run(settings, command, resume, _documents(resolved.data, tokenizer))
+            finetune.run(settings, command, resume, read_documents(resolved.data, tokenizer))
 
 
 def located(value: Any, cache: Path) -> Any:
@@ -138,7 +139,7 @@ def located(value: Any, cache: Path) -> Any:
     return str(sorted((cache / place).glob("step-*"))[int(number) - 1] if number else cache / place)
 
 
-def _documents(data: DataSettings, tokenizer: TextTokenizer) -> Documents:
+def read_documents(data: DataSettings, tokenizer: TextTokenizer) -> Documents:
     """The tokenised documents; runs in the same process that differ in other settings share them."""
     few = {"train_examples", "test_examples", "validation_fraction"}
     return _read(data.model_dump_json(exclude=few), tokenizer.hash, _Unhashed(tokenizer))

@@ -126,15 +126,11 @@ class Planner:
     def _single(
         self, row: Row, column: Column, tree: Tree, encoder: str, needs: tuple[str, ...], num_layers: int
     ) -> Iterator[Run]:
-        """Runs are known by all their settings, defaults included: a row that says a default is one that does not."""
         data = self.data[column.data]
         for seed in self.seeds:
             own = merge({"data": data.settings}, tree, {"training": {"seed": seed, "seeds": 1}})
-            whole = FinetuneSettings.build({**own, "output": UNNAMED}).model_dump(mode="json")
-            whole["features"]["layers"] = chosen_layers(whole["features"]["layers"], num_layers)
-            contents = [_without_paths(whole), data.content, encoder]
             about = f"{row.name} · {column.name} · seed {seed}"
-            yield Run(seed, self._add(make_job("finetune", own, contents, about, needs)))
+            yield Run(seed, self._add(finetune_job(own, data.content, encoder, num_layers, about, needs)))
 
     def _multitask(self, row: Row, column: Column, tree: Tree, encoder: str, needs: tuple[str, ...]) -> Iterator[Run]:
         """One job has all columns of the row: each is a task of it."""
@@ -211,6 +207,18 @@ class Planner:
 
     def _add(self, job: Job) -> Job:
         return self.jobs.setdefault(job.key, job)
+
+
+def finetune_job(
+    settings: Tree, data: dict[str, str], encoder: str, num_layers: int, about: str, needs: tuple[str, ...] = ()
+) -> Job:
+    """A fine-tuning, known by its settings and by what its documents (by split) and its encoder hold.
+
+    All settings count, defaults included: who says a default asks for the same run as who does not.
+    """
+    whole = FinetuneSettings.build({**settings, "output": UNNAMED}).model_dump(mode="json")
+    whole["features"]["layers"] = chosen_layers(whole["features"]["layers"], num_layers)
+    return make_job("finetune", settings, [_without_paths(whole), data, encoder], about, needs)
 
 
 def in_proportion(layers: tuple[int, ...], num_layers: int) -> tuple[int, ...] | None:

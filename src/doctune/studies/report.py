@@ -9,7 +9,7 @@ import csv
 import io
 import textwrap
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from markupsafe import Markup
 
@@ -24,50 +24,71 @@ NOTHING = "–"
 FIGURES_MEAN_NOTHING = "smoke"
 
 
-def write_study(folder: Path, study: StudyJson) -> None:
-    """Write the four files."""
+def write_study(folder: Path, study: StudyJson, stem: str = "study") -> None:
+    """Write the four files: stem.json, stem.csv, stem.md, stem.html."""
     safe = cast(StudyJson, writable(study))
-    write_json(folder / "study.json", safe)
-    write_text(folder / "study.csv", to_csv(safe))
-    write_text(folder / "study.md", markdown(safe))
-    write_text(folder / PAGE, render_html(safe))
+    write_json(folder / f"{stem}.json", safe)
+    write_text(folder / f"{stem}.csv", to_csv(safe))
+    write_text(folder / f"{stem}.md", markdown(safe, stem))
+    write_text(folder / f"{stem}.html", render_html(safe))
 
 
 def to_csv(study: StudyJson) -> str:
-    """One line a run: cell, seed, its error; the cell's mean and interval, the paper's figure, the run, its command."""
+    """One line a run: cell, seed, its error; the cell's mean and interval, the paper's figure, the run, its command.
+
+    `x` is where the cell stands in a plot over rows or columns; without a figure of the paper there is no `paper`.
+    """
+    over: Literal["row", "column"] = "row" if study["plot"] == "over rows" else "column"
+    places = {c["name"]: c["x"] for c in study["columns"]}
+    if over == "row":
+        places = dict(zip(study["rows"], study["row_x"], strict=True))
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["study", "scale", "row", "column", "seed", "error_percent", "mean_percent", "low", "high", "paper",
-                     "run", "command"])  # fmt: skip
+    paper = ["paper"] if with_paper(study) else []
+    names = ["study", "scale", "row", "column", "x", "seed", "error_percent", "mean_percent", "low", "high", *paper,
+             "run", "command"]  # fmt: skip
+    writer = csv.DictWriter(text, names, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
     for cell in study["cells"]:
         low, high = cell["interval_percent"] or ("", "")
-        for run in cell["runs"]:
-            writer.writerow([study["name"], study["scale"], cell["row"], cell["column"], run["seed"],
-                             run["error_percent"], cell["error_percent"], low, high, cell["paper"], run["run"],
-                             run["command"]])  # fmt: skip
+        about = {"study": study["name"], "scale": study["scale"], "row": cell["row"], "column": cell["column"],
+                 "x": _number(places[cell[over]]), "mean_percent": cell["error_percent"],
+                 "low": low, "high": high, "paper": cell["paper"]}  # fmt: skip
+        writer.writerows({**about, **run} for run in cell["runs"])
     return text.getvalue()
 
 
-def markdown(study: StudyJson) -> str:
+def with_paper(study: StudyJson) -> bool:
+    """Whether there is any figure of the paper to show."""
+    return any(cell["paper"] is not None for cell in study["cells"])
+
+
+def markdown(study: StudyJson, stem: str = "study") -> str:
     """The paper's table with our column and interval beside its own, the findings, and the runs."""
+    paper = with_paper(study)
+    each = 2 if paper else 1
     lines = [f"# {_escaped(study['title'])}", "", _escaped(study["question"]), "", _escaped(study["about"]), ""]
     columns = study["columns"]
-    head = ["", *(part for c in columns for part in (f"{c['name']}, here", f"{c['name']}, paper"))]
-    lines += [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * 2 * len(columns)}"]
+    names = [f"{c['name']}, {whose}" if paper else c["name"] for c in columns for whose in ("here", "paper")[:each]]
+    lines += [f"| {' | '.join(['', *names])} |", f"| --- |{' ---: |' * len(names)}"]
     for row in study["rows"]:
         cells = [_cell(study, row, c["name"]) for c in columns]
-        lines.append(f"| {' | '.join([_escaped(row), *(_escaped(v) for cell in cells for v in shown(cell))])} |")
+        lines.append(f"| {' | '.join([_escaped(row), *(_escaped(v) for cell in cells for v in shown(cell)[:each])])} |")
     lines += ["", f"Cells: {study['unit']}; in brackets {_interval_note(study)}", ""]
     lines += [f"- {c['name']}: {c['documents']}." for c in columns if c["documents"]]
     lines += [f"- {_escaped(note)}" for note in study["notes"]]
-    lines += ["", "## The paper's findings", ""]
+    if study["findings"]:
+        lines += ["", "## The paper's findings" if paper else "## Findings", ""]
     lines += [f"- **{f['verdict']}**, {f['column']}: {_escaped(f['text'])} {_escaped('; '.join(f['reasons']))}"
               for f in study["findings"]]  # fmt: skip
+    said = study.get("sentences", ())
+    lines += ["", "## What the curve says", "", *(f"- {_escaped(one)}" for one in said)] if said else []
     lines += ["", "## Runs", "", "| cell | seed | error % | run |", "| --- | --- | ---: | --- |"]
     for cell in study["cells"]:
         name = f"{_escaped(cell['row'])} · {_escaped(cell['column'])}"
         lines += [f"| {name} | {r['seed']} | {r['error_percent']:.2f} | `{r['run']}` |" for r in cell["runs"]]
-    again = "Each run again: `doctune finetune --config RUN/config.toml --output AGAIN` (or the command in study.csv)."
+    again = (
+        f"Each run again: `doctune finetune --config RUN/config.toml --output AGAIN` (or the command in {stem}.csv)."
+    )
     return "\n".join([*lines, "", again, "", "```", study["command"], "```", ""])
 
 
@@ -76,8 +97,8 @@ def render_html(study: StudyJson) -> str:
     names = [c["name"] for c in study["columns"]]
     rows = [(row, [shown(_cell(study, row, name)) for name in names]) for row in study["rows"]]
     return pages().get_template("study.html").render(
-        study=study, rows=rows, plots=plots(study), interval_note=_interval_note(study),
-        means_nothing=study["scale"] == FIGURES_MEAN_NOTHING,
+        study=study, rows=rows, paper=with_paper(study), sentences=study.get("sentences", ()), plots=plots(study),
+        interval_note=_interval_note(study), means_nothing=study["scale"] == FIGURES_MEAN_NOTHING,
     )  # fmt: skip
 
 
@@ -86,20 +107,21 @@ def plots(study: StudyJson) -> list[tuple[str, Markup]]:
     if study["plot"] == "training":
         return [(column["name"], training_lines(study, column["name"])) for column in study["columns"]]
     if study["plot"] in ("over rows", "over columns"):
-        return [(study["axis"], error_lines(study))]
+        return [(f"{study['unit']} over {study['axis']}", error_lines(study))]
     return [(column["name"], differences(study, column["name"])) for column in study["columns"]]
 
 
 def summary(study: StudyJson) -> str:
     """The plain text that the command line prints at the end."""
-    width = max(len(row) for row in study["rows"])
+    width, papers = max(len(row) for row in study["rows"]), with_paper(study)
     lines = [study["title"], *textwrap.wrap(study["about"], TABLE_WIDTH), ""]
     for column in study["columns"]:
         lines += textwrap.wrap(f"{column['name']}: {column['documents']}", TABLE_WIDTH)
-        lines.append(f"  {'':<{width}}  {study['unit'] + ', here':>26}  {'paper':>6}")
+        unit = f"{study['unit']}, here" if papers else study["unit"]
+        lines.append(f"  {'':<{width}}  {unit:>26}" + (f"  {'paper':>6}" if papers else ""))
         for row in study["rows"]:
             here, paper = shown(_cell(study, row, column["name"]))
-            lines.append(f"  {row:<{width}}  {here:>26}  {paper:>6}")
+            lines.append(f"  {row:<{width}}  {here:>26}" + (f"  {paper:>6}" if papers else ""))
         lines.append("")
     for finding in study["findings"]:
         said = f"{finding['verdict']} ({finding['column']}): {finding['text']} {'; '.join(finding['reasons'])}"
@@ -132,6 +154,10 @@ def _interval_note(study: StudyJson) -> str:
     if count > 1:
         return f"the 95 % interval of the mean over {count} seeds (Student's t)."
     return "the 95 % interval over the test documents (Wilson); one seed says nothing of other seeds."
+
+
+def _number(place: float | None) -> str:
+    return "" if place is None else f"{place:.10g}"
 
 
 def _escaped(text: str) -> str:

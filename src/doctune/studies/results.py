@@ -73,7 +73,7 @@ class ColumnJson(TypedDict):
 
 
 class StudyJson(TypedDict):
-    """All of study.json."""
+    """All of study.json. `sentences` say what a learning curve shows."""
 
     doctune: str
     created: str
@@ -94,6 +94,7 @@ class StudyJson(TypedDict):
     cells: list[CellJson]
     findings: list[FindingJson]
     notes: list[str]
+    sentences: NotRequired[list[str]]
     command: str
 
 
@@ -207,6 +208,8 @@ def _documents(reads: Sequence[Read]) -> str:
     test = sorted({report["data"]["test"] for report in reports})
     whole = max((r["data"]["test_examples"]["of"] for r in reports if "test_examples" in r["data"]), default=None)
     many = f"{train[0]:,}" if len(train) == 1 else f"{train[0]:,} to {train[-1]:,}"
+    if test == [0]:
+        return f"{many} labelled for training and validation, none to test"
     tested = f"{test[0]:,}" if len(test) == 1 else f"{test[0]:,} to {test[-1]:,}"
     return f"{many} labelled for training and validation, {tested} tested" + (f" of {whole:,}" if whole else "")
 

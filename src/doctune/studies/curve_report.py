@@ -1,0 +1,176 @@
+"""A learning curve in words and files: what it says, its table on the terminal, and its plot.
+
+`sentences` and `summary` read the `StudyJson` dictionary only, so that an older curve.json can be shown again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from doctune.commands.compare import Planned
+from doctune.commands.fit import FEW
+from doctune.evaluation.compare import is_collapsed
+from doctune.evaluation.comparison import (
+    VALIDATION_FLATTERS,
+    PretrainingFacts,
+    Run,
+    encoder_warnings,
+    sentence,
+    verdict,
+)
+from doctune.evaluation.comparison_charts import standalone
+from doctune.evaluation.metrics import Metrics
+from doctune.evaluation.report import TABLE_WIDTH, pages
+from doctune.evaluation.schema import Report
+from doctune.files import write_text
+from doctune.studies.charts import error_lines
+from doctune.studies.report import shown, write_study
+from doctune.studies.results import CellJson, StudyJson
+
+STEM = "curve"
+PAGE = f"{STEM}.html"
+PLOT = "error-by-labels.svg"
+IN_A_ROW = 3
+"""Encoders side by side on the terminal."""
+
+
+class Point(NamedTuple):
+    """So many labels, and the error in percent that they leave."""
+
+    labels: int
+    error: float
+
+
+def write_curve(folder: Path, curve: StudyJson) -> None:
+    """Write the page, the tables, the data and the plot."""
+    write_study(folder, curve, STEM)
+    plot = error_lines(curve)
+    if plot:
+        write_text(folder / PLOT, standalone(plot, pages().get_template("charts.css").render()))
+
+
+def sentences(curve: StudyJson) -> list[str]:
+    """For each size and adapted encoder whether it helped; then how many labels of the base encoder it is worth."""
+    helped, worths = [], []
+    base = _points(curve, curve["reference"])
+    for column in curve["columns"]:
+        for cell in curve["cells"]:
+            if cell["column"] != column["name"] or "against_reference" not in cell or cell["error_percent"] is None:
+                continue
+            difference, low, high = cell["against_reference"]
+            before, error = cell["error_percent"] - difference, cell["error_percent"]
+            helped.append(f"{column['name']}, {cell['row']}: {sentence(before, error, (difference, low, high))}")
+            worth = labels_worth(base, Point(int(column["x"] or 0), error))
+            if worth is not None and verdict(low, high) == "helped":
+                worths.append(f"{cell['row']} with {column['name']} errs as often as {curve['reference']} with {worth}")
+    return helped + worths
+
+
+def labels_worth(base: Sequence[Point], adapted: Point) -> str | None:
+    """With how many labels the base encoder errs as often as an adapted one does with fewer.
+
+    Between two sizes the error is taken to fall in a straight line over the logarithm of the number. None where the
+    curve cannot tell: the adapted encoder does not err less, or the base encoder was not tried with more labels.
+    """
+    ahead = [point for point in base if point.labels >= adapted.labels]
+    if len(ahead) < 2 or ahead[0].labels != adapted.labels or ahead[0].error <= adapted.error:
+        return None
+    for before, after in itertools.pairwise(ahead):
+        if after.error <= adapted.error:
+            share = (before.error - adapted.error) / (before.error - after.error)
+            labels = before.labels * (after.labels / before.labels) ** share
+            return f"about {_rounded(labels):,}, by interpolation."
+    return f"more than {ahead[-1].labels:,}."
+
+
+def warnings(
+    curve: StudyJson, encoders: Sequence[Planned], facts: Sequence[PretrainingFacts | None], part: str
+) -> list[str]:
+    """What a reader must know before believing the curve."""
+    said, runs, collapsed = list[str](), list[Run](), list[str]()
+    validated = set[int]()
+    for encoder, known in zip(encoders, facts, strict=True):
+        cells = [cell for cell in curve["cells"] if cell["row"] == encoder.name and cell["runs"]]
+        reports = [(cell, [_report(run["run"]) for run in cell["runs"]]) for cell in cells]
+        collapsed += [one for cell, own in reports if (one := _collapsed(cell, own))]
+        if reports:
+            name, first = encoder.settings.encoder.encoder, reports[0][1][0]
+            validated |= {report["data"]["validation"] for _, own in reports for report in own}
+            runs.append(Run(encoder.name, name, encoder.folder, first, encoder.tokenizer, known))
+    if runs and runs[0].name == curve["reference"]:
+        said += encoder_warnings(runs[0], runs[1:])
+    fewest = min(validated, default=FEW)
+    if fewest < FEW and encoders[0].settings.training.select != "last":
+        said.append(
+            f"Where labels are fewest, {fewest} validation documents choose the epoch, which is little more than "
+            f"chance; --select last keeps the last epoch instead."
+        )
+    if part == "validation":
+        said += [VALIDATION_FLATTERS, "Each size may be judged on other documents: those held out of its labels."]
+    return said + collapsed
+
+
+def summary(curve: StudyJson) -> str:
+    """The plain text that the command line prints at the end: sizes by encoders, and what the curve says."""
+    lines = [curve["title"], *textwrap.wrap(curve["about"], TABLE_WIDTH), ""]
+    cells = {(cell["row"], cell["column"]): cell for cell in curve["cells"]}
+    sizes = [f"{int(column['x'] or 0):,}" for column in curve["columns"]]
+    first = max(len("labels"), *map(len, sizes))
+    for start in range(0, len(curve["rows"]), IN_A_ROW):
+        rows = curve["rows"][start : start + IN_A_ROW]
+        lines.append(f"{'labels':>{first}}" + "".join(f"  {_clipped(row):>26}" for row in rows))
+        for size, column in zip(sizes, curve["columns"], strict=True):
+            values = [shown(cells[row, column["name"]])[0] for row in rows]
+            lines.append(f"{size:>{first}}" + "".join(f"  {_clipped(value):>26}" for value in values))
+        lines.append("")
+    count = len(curve["seeds"])
+    over = f"mean of {count} seeds with its 95 % interval" if count > 1 else "one seed, 95 % interval over documents"
+    lines += [f"{curve['unit']}, {over}", ""]
+    for said in curve.get("sentences", ()):
+        lines += textwrap.wrap(said, TABLE_WIDTH, subsequent_indent="  ")
+    for note in curve["notes"]:
+        lines += textwrap.wrap(f"warning: {note}", TABLE_WIDTH, subsequent_indent="  ")
+    return "\n".join(line.rstrip() for line in lines).rstrip()
+
+
+def _points(curve: StudyJson, row: str) -> list[Point]:
+    """The points of one encoder, by the number of labels."""
+    places = {column["name"]: int(column["x"] or 0) for column in curve["columns"]}
+    return [
+        Point(places[cell["column"]], cell["error_percent"])
+        for cell in curve["cells"]
+        if cell["row"] == row and cell["error_percent"] is not None
+    ]
+
+
+def _rounded(labels: float) -> int:
+    """Two digits: the interpolation knows no more."""
+    unit: int = 10 ** max(math.floor(math.log10(labels)) - 1, 0)
+    return round(labels / unit) * unit
+
+
+def _report(folder: str) -> Report:
+    report: Report = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
+    return report
+
+
+def _collapsed(cell: CellJson, reports: Sequence[Report]) -> str:
+    seeds = [
+        str(run["seed"])
+        for run, report in zip(cell["runs"], reports, strict=True)
+        if is_collapsed(Metrics.from_json(report["test"] or report["validation"]))
+    ]
+    if not seeds:
+        return ""
+    which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
+    return f"{cell['row']}, {cell['column']}: {which} collapsed, that is, learnt nothing; the mean includes this."
+
+
+def _clipped(text: str, width: int = 26) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
