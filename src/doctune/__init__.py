@@ -13,9 +13,12 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from doctune.commands.compare import compare
     from doctune.commands.evaluate import evaluate
+    from doctune.commands.features import features
     from doctune.commands.finetune import finetune
+    from doctune.commands.multitask import multitask
     from doctune.commands.predict import Predictor, load, predict
     from doctune.commands.pretrain import pretrain
+    from doctune.commands.probe import probe
     from doctune.errors import CheckpointError, ConfigError, DataError, DoctuneError, TrainingError, UserError
     from doctune.studies.command import study
     from doctune.studies.curve import curve
@@ -23,9 +26,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "compare": "doctune.commands.compare",
     "curve": "doctune.studies.curve",
+    "features": "doctune.commands.features",
     "finetune": "doctune.commands.finetune",
     "evaluate": "doctune.commands.evaluate",
+    "multitask": "doctune.commands.multitask",
     "pretrain": "doctune.commands.pretrain",
+    "probe": "doctune.commands.probe",
     "predict": "doctune.commands.predict",
     "study": "doctune.studies.command",
     "load": "doctune.commands.predict",
@@ -37,7 +43,8 @@ _HOMES = {
 
 __all__ = [
     "CheckpointError", "ConfigError", "DataError", "DoctuneError", "Predictor", "TrainingError", "UserError",
-    "__version__", "compare", "curve", "evaluate", "finetune", "load", "predict", "pretrain", "study",
+    "__version__", "compare", "curve", "evaluate", "features", "finetune", "load", "multitask", "predict", "pretrain",
+    "probe", "study",
 ]  # fmt: skip
 
 

@@ -92,7 +92,7 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
 def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _without_none(v) for k, v in value.items() if v is not None}
-    return value
+    return [_without_none(v) for v in value] if isinstance(value, list) else value
 
 
 def _explain(root: type[Settings], error: ErrorDetails) -> str:

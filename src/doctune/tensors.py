@@ -12,6 +12,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+ONE_TASK = "default"
+"""What the task of a batch is called where there is only one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -33,7 +36,7 @@ class Batch:
     window_of: Tensor
     rows: Tensor
     labels: Tensor | None = None
-    task: str = "default"
+    task: str = ONE_TASK
     lengths: tuple[int, ...] = field(default=())
 
     @property

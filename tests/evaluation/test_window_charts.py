@@ -23,7 +23,7 @@ def test_a_bar_for_every_window_inside_the_picture(weights: tuple[float, ...]) -
     assert float(svg.attrib["width"]) <= WIDTH
     for bar, weight in zip(bars, weights, strict=True):
         top, height = float(bar.attrib["y"]), float(bar.attrib["height"])
-        assert -0.1 <= top
+        assert top >= -0.1
         assert top + height <= HEIGHT + 1.1
         assert (bar.attrib["class"] == "against") == (weight < 0)
         assert f"{weight:+.3f}" in (bar.findtext("title") or "")

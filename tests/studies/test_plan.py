@@ -48,6 +48,16 @@ def test_a_run_is_known_by_its_content(planned: Planned, tmp_path: Path) -> None
     assert set(keys(planned(seeds=3))) > set(keys(first))
 
 
+def test_what_a_row_says_that_is_the_default_anyway(planned: Planned) -> None:
+    rows = [
+        {"name": "nothing"},
+        {"name": "truncation", "set": {"truncation": {"truncation": "head+tail"}}},
+        {"name": "layer", "layers": [11]},
+        {"name": "rate", "rate": 2e-5},
+    ]
+    assert len(planned({"rows": rows, "reference": "nothing", "findings": []}, seeds=1).plan.jobs) == 1
+
+
 def test_an_encoder_is_known_by_its_content(planned: Planned, tiny_encoder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(tiny_encoder, copy)
@@ -136,3 +146,10 @@ def test_missing_data_are_named(planned: Planned, tmp_path: Path) -> None:
         planned(datasets=str(tmp_path / "other.toml"))
     with pytest.raises(ConfigError, match="bad_setting"):
         planned({"rows": [{"name": "head", "set": {"training": {"bad_setting": 1}}}], "findings": []})
+
+
+def test_a_bilstm_on_a_fixed_encoder_has_a_rate_of_its_own(tmp_path: Path) -> None:
+    prepared = prepare(Asked("table6", "smoke", cache=str(tmp_path), columns=("imdb", "trec")))
+    rates = {job.about.partition(" ")[0]: job.settings["optimizer"]["learning_rate"]
+             for job in prepared.plan.jobs if job.kind == "finetune"}  # fmt: skip
+    assert (rates["BERT-Feat"], rates["BERT-FiT"]) == (1e-3, 5e-4)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from doctune import seeding
+from doctune.settings import MixtureSettings
 
 Places = npt.NDArray[np.int64]
 
@@ -57,6 +58,19 @@ def epoch_plan(
     if tokens_per_batch is None:
         return Plan(order, np.append(np.arange(0, len(order), batch_size), len(order)))
     return _by_tokens(order, lengths, tokens_per_batch)
+
+
+def documents_per_epoch(sizes: Sequence[int], settings: MixtureSettings) -> list[float]:
+    """How many documents of each task an epoch has; their sum does not depend on the temperature.
+
+    `sizes` are the tasks' documents, counted up to `examples_cap`. Proportional: just those. Temperature: task i has
+    the share n_i^(1/T) of their sum, so that large tasks are not seen to their end and small ones more than once.
+    """
+    counted = np.array([min(size, settings.examples_cap or size) for size in sizes], float)
+    if settings.mixture == "proportional":
+        return [float(count) for count in counted]
+    weights = counted ** (1.0 / settings.temperature)
+    return [float(count) for count in weights / weights.sum() * counted.sum()]
 
 
 def sorted_plan(lengths: npt.NDArray[np.int64], tokens_per_batch: int) -> Plan:

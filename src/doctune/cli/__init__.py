@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import NoReturn
 
 from doctune import __version__
-from doctune.cli import studying, training, using
+from doctune.cli import studying, tasks, training, using
 from doctune.cli.flags import Arguments
 from doctune.errors import ConfigError, UserError
 
+# What torchrun may start; all others are one process.
+SEVERAL_PROCESSES = ("finetune", "multitask", "pretrain")
+SECONDS_TO_SPEAK = 2
 COMMANDS = {
     "corpus": (training.corpus, "make a corpus for further pre-training from documents"),
     "pretrain": (training.pretrain, "further pre-train an encoder on a corpus, or pre-train a new one from scratch"),
     "finetune": (training.finetune, "fine-tune an encoder on labelled documents, test it, and save the classifier"),
+    "multitask": (tasks.multitask, "fine-tune an encoder on several data sets at once, then on each alone"),
     "compare": (training.compare, "fine-tune with and without further pre-trained encoders: did it help?"),
     "study": (studying.study, "repeat a table or figure of the paper"),
     "curve": (studying.curve, "draw error over the number of labels, with and without further pre-training"),
     "evaluate": (using.evaluate, "measure a model on labelled documents"),
     "predict": (using.predict, "label new documents with a model"),
+    "probe": (using.probe, "which layer and pooling to fine-tune: linear probes on all of them, from one pass"),
+    "features": (using.features, "write the vectors that an encoder has for tokens or documents"),
     "convert": (training.convert, "convert a TensorFlow 1 checkpoint of BERT into a Hugging Face folder, or back"),
     "datasets": (using.datasets, "list the known data sets and the files they are read from"),
     "demo": (using.demo, "show the main job on docstrings of the installed Python packages"),
@@ -32,11 +40,23 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 if all went well, 2 after a one-line error, 130 after Ctrl-C."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     args = Arguments()
+    processes, rank = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", "1"), ("RANK", "0")))
     try:
         args = parse(arguments)
-        args.run(args)
+        if processes > 1 and args.command not in SEVERAL_PROCESSES:
+            raise ConfigError(f"doctune {args.command} runs in one process; start it without torchrun")
+        with contextlib.ExitStack() as stack:
+            if processes > 1 and rank > 0:
+                # What the first process says is for all.
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
+            args.run(args)
         sys.stdout.flush()
     except UserError as error:
+        if processes > 1 and os.environ.get("LOCAL_RANK", "0") != "0":
+            # The first process of this machine has the same error; torchrun stops it as soon as another one ends.
+            time.sleep(SECONDS_TO_SPEAK)
+            sys.exit(2)
         print(f"doctune: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

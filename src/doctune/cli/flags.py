@@ -26,15 +26,16 @@ def settings_flags(
     command: argparse.ArgumentParser, settings: type[Settings], sections: dict[str, str], skip: Sequence[str] = ()
 ) -> argparse._ArgumentGroup:
     """A flag for every setting but those to `skip`, grouped by section; gives the group of the command's own flags."""
-    from doctune.settings import dotted_fields
+    from doctune.settings import dotted_fields, flat_names
 
     groups = {key: command.add_argument_group(title) for key, title in sections.items()}
     groups[""].add_argument("--config", metavar="FILE", help="TOML file with settings; flags win over it")
     groups[""].add_argument(
         "--set", action="append", default=[], metavar="SECTION.NAME=VALUE", help="any setting by its full name"
     )
-    for dotted, field in dotted_fields(settings).items():
-        section, _, name = dotted.rpartition(".")
+    fields = dotted_fields(settings)
+    for name, dotted in flat_names(settings).items():
+        section, field = dotted.rpartition(".")[0], fields[dotted]
         if dotted not in skip:
             groups[section].add_argument(f"--{name.replace('_', '-')}", dest=dotted, default=None, **_flag(field))
     return groups[""]
@@ -81,6 +82,9 @@ def command_line() -> str:
     return shlex.join(["doctune", *sys.argv[1:]])
 
 
+READING = ("dataset", "text", "text_pair", "label", "format", "encoding", "header")
+
+
 def reading(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("reading (default: as the training data was read)")
     group.add_argument("--dataset", metavar="NAME", help="the file is of this known data set")
@@ -96,5 +100,4 @@ def reading(command: argparse.ArgumentParser) -> None:
 
 
 def reading_given(args: Arguments) -> dict[str, Any]:
-    names = ("dataset", "text", "text_pair", "label", "format", "encoding", "header")
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return {name: getattr(args, name) for name in READING if getattr(args, name) is not None}

@@ -8,7 +8,7 @@ from collections import Counter
 from doctune.config import to_toml
 from doctune.errors import DataError
 from doctune.readers import sources
-from doctune.settings import FinetuneSettings
+from doctune.settings import DataSettings, FinetuneSettings
 from doctune.store.splits import number_of_examples, order_classes
 
 
@@ -18,9 +18,19 @@ def describe(settings: FinetuneSettings) -> str:
     A run fills in the settings that depend on the encoder. Reads the data once, and raises the errors that a run would
     raise about it.
     """
-    lines = [to_toml(settings).rstrip(), "", "# what would run"]
+    lines, documents = data_lines(settings.data)
+    training = settings.training
+    if training.tokens_per_batch is None:
+        steps = math.ceil(documents / training.batch_size / training.accumulation * training.epochs)
+        lines.append(f"# about {steps:,} steps for each of {training.seeds} seed{'s' if training.seeds > 1 else ''}")
+    return "\n".join([to_toml(settings).rstrip(), "", "# what would run", *lines, f"# output: {settings.output}"])
+
+
+def data_lines(data: DataSettings) -> tuple[list[str], int]:
+    """What the data files hold, as comments, and about how many documents there are to train on."""
+    lines = []
     counts: dict[str, Counter[str | None]] = {}
-    found = sources(settings.data)
+    found = sources(data)
     for split, source in found.items():
         counts[split] = Counter(example.label for example in source.read() if example.text.strip() or example.text_pair)
         lines.append(f"# {split}: {counts[split].total():,} documents in {source.name}")
@@ -38,7 +48,7 @@ def describe(settings: FinetuneSettings) -> str:
                 f"{split}: class {unknown[0]!r} does not occur in training; training has {', '.join(names)}"
             )
     documents, of_what = train.total(), "train"
-    wanted = settings.data.train_examples
+    wanted = data.train_examples
     if wanted is not None:
         documents = number_of_examples(wanted, documents, len(+train))
         lines.append(
@@ -46,15 +56,10 @@ def describe(settings: FinetuneSettings) -> str:
         )
         of_what = "these"
     if "validation" not in counts:
-        held = round(documents * settings.data.validation_fraction)
+        held = round(documents * data.validation_fraction)
         documents -= held
         lines.append(f"# validation: about {held:,} documents held out of {of_what}")
-    tested = settings.data.test_examples
+    tested = data.test_examples
     if tested is not None and "test" in counts and tested < counts["test"].total():
         lines.append(f"# test: {tested:,} of {counts['test'].total():,} documents, stratified, the same for every run")
-    training = settings.training
-    if training.tokens_per_batch is None:
-        steps = math.ceil(documents / training.batch_size / training.accumulation * training.epochs)
-        lines.append(f"# about {steps:,} steps for each of {training.seeds} seed{'s' if training.seeds > 1 else ''}")
-    lines.append(f"# output: {settings.output}")
-    return "\n".join(lines)
+    return lines, documents

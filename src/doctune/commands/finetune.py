@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from doctune.commands.fit import fit
 from doctune.commands.prepare import Documents, check_fit, make_collator, read, split
 from doctune.config import Settings, Tree, merge, read_toml, write_toml
 from doctune.devices import Device, choose_device
+from doctune.distributed import World, open_world
 from doctune.encoders.load import float32_size, read_shape
 from doctune.encoders.resolve import resolve_encoder
 from doctune.errors import ConfigError, UserError
@@ -53,57 +55,79 @@ def run(settings: FinetuneSettings, command: str, resume: bool = False, document
 
     On bad input nothing half-written stays, but seeds that are finished do. With `resume`, finished seeds are not
     repeated, and the one that was killed goes on from its checkpoint. `documents` are those of the settings, if they
-    have been read before.
+    have been read before. Of several processes that torchrun started the first one writes; all give the report.
     """
+    with open_world(settings.training.device) as world:
+        return _run(settings, command, resume, documents, world)
+
+
+def _run(settings: FinetuneSettings, command: str, resume: bool, documents: Documents | None, world: World) -> Report:
     output = Path(settings.output).expanduser()
-    check_output(output, resume)
-    settings, encoder_folder, tokenizer = resolve(settings)
+    world.from_main(lambda: check_output(output, resume))
+    settings, encoder_folder, tokenizer = world.main_first(lambda: resolve(settings))
     pretraining = further_pretraining(encoder_folder)
-    device = choose_device(settings.training.device, settings.training.precision)
+    training = settings.training
+    device = world.together(lambda: choose_device(world.device(training.device), training.precision))
     collator = make_collator(tokenizer, settings.truncation)
-    found = sources(settings.data)
+    found = world.together(lambda: sources(settings.data))
     new = not output.exists()
     try:
-        with no_space_is_one_line(output):
-            output.mkdir(parents=True, exist_ok=True)
-        check_space(output, encoder_folder, settings.training.seeds)
-        if resume:
-            check_same(settings, output / "config.toml")
-        # Before the documents are tokenised: a run that is killed then must be known as one, too.
-        write_toml(output / "config.toml", settings)
-        write_json(output / "environment.json", environment(device, command))
+        facts = environment(device, command, world.size)
+        world.from_main(lambda: begin(output, settings, encoder_folder, training.seeds, resume, facts))
         if documents is None:
-            documents = read(settings.data, found, tokenizer, output / "shards")
-        first, count = settings.training.seed, settings.training.seeds
+            documents = read(settings.data, found, tokenizer, output / "shards", world)
+        first, count = training.seed, training.seeds
         seeds = range(first, first + count)
         folders = [output if count == 1 else output / f"seed-{seed}" for seed in seeds]
         # Every seed's data before any training: what is wrong with one of them must not cost the hours of the others.
         data = [split(settings, documents, seed) for seed in seeds]
         reports: list[Report] = []
         for seed, folder, prepared in zip(seeds, folders, data, strict=True):
-            finished = _finished(folder)
-            if finished is None:
+            report = world.from_main(partial(finished, folder))
+            if report is None:
                 if count > 1:
                     print(f"seed {seed} ({len(reports) + 1} of {count})", file=sys.stderr)
-                fitted = fit(settings, prepared, tokenizer, collator, encoder_folder, folder, seed, device, not reports)
-                finished = reporting.single(settings, prepared, tokenizer, collator, fitted, command, pretraining)
-                write_report(folder, finished)
-            reports.append(finished)
+                fitted = fit(
+                    settings, prepared, tokenizer, collator, encoder_folder, folder, seed, device, not reports,
+                    world=world,
+                )  # fmt: skip
+                report = reporting.single(settings, prepared, tokenizer, collator, fitted, command, pretraining)
+                if world.main:
+                    write_report(folder, report)
+            reports.append(report)
     except UserError:
-        if new or not resume:
+        if world.main and (new or not resume):
             _clean_up(output, new)
         raise
     if count == 1:
         return reports[0]
-    best = folders[reporting.best_seed(reports)]
-    link_model(best / "model", output / "model")
-    shutil.copyfile(best / "predictions.jsonl", output / "predictions.jsonl")
     report = reporting.several(reports, seeds, [folder.name for folder in folders])
-    write_report(output, report)
+    if world.main:
+        best = folders[reporting.best_seed(reports)]
+        link_model(best / "model", output / "model")
+        shutil.copyfile(best / "predictions.jsonl", output / "predictions.jsonl")
+        write_report(output, report)
     return report
 
 
-def _finished(folder: Path) -> Report | None:
+def begin(
+    output: Path, settings: Settings, encoder_folder: Path, copies: int, resume: bool, facts: Tree,
+    free: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Make the run directory, check that so many copies of the weights fit, and write what the run is.
+
+    That is before the documents are tokenised: a run that is killed then must be known as one, too.
+    """
+    with no_space_is_one_line(output):
+        output.mkdir(parents=True, exist_ok=True)
+    check_space(output, encoder_folder, copies)
+    if resume:
+        check_same(settings, output / "config.toml", FREE_TO_CHANGE if free is None else free)
+    write_toml(output / "config.toml", settings)
+    write_json(output / "environment.json", facts)
+
+
+def finished(folder: Path) -> Report | None:
     """The report of a seed that an earlier, killed run finished."""
     path = folder / "report.json"
     if not path.is_file() or not (folder / "model").is_dir():
@@ -123,8 +147,9 @@ def resolve(settings: FinetuneSettings) -> tuple[FinetuneSettings, Path, TextTok
         tree["truncation"]["max_seq_len"] = min(settings.truncation.max_seq_len, shape.max_seq_len)
     check_fit(tokenizer, shape, tree["truncation"]["max_seq_len"], str(folder))
     if settings.optimizer.learning_rate is None:
-        tree["optimizer"]["learning_rate"] = default_learning_rate(shape.hidden_size)
-    if settings.features.token_pooling == "auto":
+        on_fixed_states = settings.features.head == "bilstm" and settings.layerwise.freeze_encoder
+        tree["optimizer"]["learning_rate"] = default_learning_rate(shape.hidden_size, on_fixed_states)
+    if settings.features.token_pooling == "auto" and settings.features.head == "linear":
         tree["features"]["token_pooling"] = "mean" if _pools_by_mean(folder) else "pooler"
     return FinetuneSettings.build(tree), folder, tokenizer
 
@@ -138,12 +163,12 @@ def _pools_by_mean(folder: Path) -> bool:
         return False
 
 
-def check_output(output: Path, resume: bool = False) -> None:
-    """The output directory must be new or empty, or hold a killed run to resume."""
+def check_output(output: Path, resume: bool = False, last: str = "report.json") -> None:
+    """The output directory must be new or empty, or hold a killed run to resume, without the file written `last`."""
     if output.is_file():
         raise ConfigError(f"output: {output} is a file; give a new or empty directory")
     if output.is_dir() and any(output.iterdir()):
-        unfinished = (output / "config.toml").is_file() and not (output / "report.json").is_file()
+        unfinished = (output / "config.toml").is_file() and not (output / last).is_file()
         if resume and (output / "config.toml").is_file():
             return
         hint = ", or go on with the run in it with --resume" if unfinished else ""
@@ -161,12 +186,17 @@ def check_same(settings: Settings, path: Path, free: Mapping[str, Any] = FREE_TO
     old = type(settings).build(read_toml(path)).model_dump(mode="json", exclude=dict(free))
     new = settings.model_dump(mode="json", exclude=dict(free))
     for section, values in new.items():
-        for name, value in values.items():
+        for name, value in values.items() if isinstance(values, dict) else ():
             if old[section][name] != value:
                 raise ConfigError(
                     f"{section}.{name}: {value!r}, but the run in {path.parent} has {old[section][name]!r}; "
                     f"resume with the same settings (--config {path}), or give a new --output"
                 )
+        if not isinstance(values, dict) and old[section] != values:
+            raise ConfigError(
+                f"{section}: not those of the run in {path.parent}; resume with the same settings (--config {path}), "
+                f"or give a new --output"
+            )
 
 
 def check_space(output: Path, encoder_folder: Path, copies: int) -> None:
@@ -195,7 +225,7 @@ def _clean_up(output: Path, new: bool) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def environment(device: Device, command: str) -> Tree:
+def environment(device: Device, command: str, processes: int = 1) -> Tree:
     """What a run depended on besides its settings."""
     packages = ("torch", "transformers", "tokenizers", "safetensors", "pyarrow", "numpy")
     return {
@@ -206,6 +236,7 @@ def environment(device: Device, command: str) -> Tree:
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
+        "processes": processes,
         "threads": torch.get_num_threads(),
         "device": str(device.torch),
         "gpu": torch.cuda.get_device_name(device.torch) if device.torch.type == "cuda" else None,

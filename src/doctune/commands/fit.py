@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from doctune.batches.collate import Collator
 from doctune.batches.feed import DocumentFeed
 from doctune.commands.prepare import Prepared
 from doctune.devices import Device
+from doctune.distributed import World
 from doctune.encoders.load import Loaded, load_encoder
 from doctune.errors import ConfigError
 from doctune.evaluation.metrics import Metrics, compute
 from doctune.evaluation.predict import Probabilities, Windows, predict, predict_windows, write_predictions
 from doctune.files import content_hash
 from doctune.models.classifier import Classifier, build_classifier
-from doctune.models.folder import Description, save_model
+from doctune.models.folder import Description, load_weights, save_model
 from doctune.settings import FinetuneSettings
 from doctune.store.splits import Dataset
 from doctune.text.tokenizer import TextTokenizer
@@ -56,16 +58,22 @@ class Fitted:
 
 def fit(
     settings: FinetuneSettings, prepared: Prepared, tokenizer: TextTokenizer, collator: Collator,
-    encoder_folder: Path, folder: Path, seed: int, device: Device, announce: bool,
+    encoder_folder: Path, folder: Path, seed: int, device: Device, announce: bool, start: Path | None = None,
+    world: World | None = None,
 ) -> Fitted:  # fmt: skip
     """Train with one seed into `folder`: metrics.jsonl, predictions.jsonl and model/.
 
     `settings` are resolved: the learning rate and the token pooling are given. `announce` prints the table of rates.
+    `start`: the folder of a saved classifier of the same shape, to go on from. Of several processes in `world` the
+    first one writes.
     """
-    log = MetricsLog(folder / "metrics.jsonl")
+    world = world or World.single()
+    log = MetricsLog(folder / "metrics.jsonl", world.main)
     torch.manual_seed(seeding.derive(seed, "new layers"))
     loaded = load_encoder(encoder_folder, settings.encoder, settings.features.layers)
-    model = _classifier(settings, loaded, prepared).to(device.torch)
+    model = make_classifier(settings, loaded, prepared).to(device.torch)
+    if start is not None:
+        load_weights(model, loaded.config.model_type, start)
     learning_rate = settings.optimizer.learning_rate
     assert learning_rate is not None
     if settings.layerwise.freeze_encoder:
@@ -85,31 +93,56 @@ def fit(
     optimizer = make_optimizer(groups, settings.optimizer, factor)
 
     def evaluate() -> Evaluation:
-        metrics = _metrics(model, prepared.validation, collator, device)
+        metrics = metrics_on(model, prepared.validation, collator, device, world)
         return Evaluation(
-            _score(metrics, settings.training.select), {f"validation_{k}": v for k, v in _headline(metrics).items()}
+            score(headline(metrics), settings.training.select),
+            {f"validation_{k}": v for k, v in headline(metrics).items()},
         )
 
     run = Run(
         model, feed, budget, feed.ends, ("examples", feed.num_documents()), optimizer, factor,
         settings.optimizer.max_grad_norm, device, seed, settings.training.patience,
-        keep_last=settings.training.select == "last",
+        keep_last=settings.training.select == "last", world=world,
     )  # fmt: skip
     checkpoints = Checkpoints(
-        folder / "checkpoint", settings.training.checkpoint_minutes, identity(settings, prepared, seed)
+        folder / "checkpoint",
+        settings.training.checkpoint_minutes,
+        identity(settings, prepared, seed),
+        writes=world.main,
     )
     outcome = train(run, evaluate, log, checkpoints)
-    validation = _metrics(model, prepared.validation, collator, device)
-    judged = prepared.validation if prepared.test is None else prepared.test
-    probabilities, windows = predict_windows(model, judged, collator, device, judged.name)
+    judged = judge(model, prepared, collator, device, world)
+    if judged.test is not None:
+        log.write(kind="test", **headline(judged.test))
+    if world.main:
+        write_predictions(folder / "predictions.jsonl", prepared.judged, judged.probabilities, judged.windows)
+        save_model(model, loaded.config, describe(settings, model, prepared), tokenizer, folder / "model")
+        shutil.rmtree(checkpoints.folder, ignore_errors=True)
+    return Fitted(
+        seed, folder, outcome, judged.validation, judged.test, judged.probabilities, judged.windows, rates,
+        encoder_facts(model),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A model's figures; `probabilities` and `windows` are of the test set, or of validation where there is none."""
+
+    validation: Metrics
+    test: Metrics | None
+    probabilities: Probabilities
+    windows: Windows
+
+
+def judge(
+    model: Classifier, prepared: Prepared, collator: Collator, device: Device, world: World | None = None
+) -> Judged:
+    """Measure a model on validation, and once on the test set."""
+    validation = metrics_on(model, prepared.validation, collator, device, world)
+    judged = prepared.judged
+    probabilities, windows = predict_windows(model, judged, collator, device, judged.name, world)
     test = None if prepared.test is None else compute(probabilities, judged.labels, judged.names)
-    if test is not None:
-        log.write(kind="test", **_headline(test))
-    write_predictions(folder / "predictions.jsonl", judged, probabilities, windows)
-    description = _description(settings, model, prepared)
-    save_model(model, loaded.config, description, tokenizer, folder / "model")
-    shutil.rmtree(checkpoints.folder, ignore_errors=True)
-    return Fitted(seed, folder, outcome, validation, test, probabilities, windows, rates, _encoder_facts(model))
+    return Judged(validation, test, probabilities, windows)
 
 
 def identity(settings: FinetuneSettings, prepared: Prepared, seed: int) -> str:
@@ -121,7 +154,8 @@ def identity(settings: FinetuneSettings, prepared: Prepared, seed: int) -> str:
     return content_hash(recipe, *shards, str(seed))
 
 
-def _classifier(settings: FinetuneSettings, loaded: Loaded, prepared: Prepared) -> Classifier:
+def make_classifier(settings: FinetuneSettings, loaded: Loaded, prepared: Prepared) -> Classifier:
+    """The classifier that the settings describe, on a loaded encoder; new layers come of the current random state."""
     features, training = settings.features, settings.training
     model = build_classifier(
         loaded,
@@ -131,6 +165,7 @@ def _classifier(settings: FinetuneSettings, loaded: Loaded, prepared: Prepared) 
         training.label_smoothing,
         settings.encoder.dropout,
         features.window_pooling if settings.truncation.truncation == "windows" else None,
+        features.bilstm,
     )
     model.windows_per_pass = training.windows_per_pass or model.windows_per_pass
     model.head.class_weights = class_weights(settings, prepared.train)
@@ -155,36 +190,43 @@ def class_weights(settings: FinetuneSettings, train_set: Dataset) -> torch.Tenso
     return torch.tensor(chosen, dtype=torch.float32)
 
 
-def _metrics(model: Classifier, dataset: Dataset, collator: Collator, device: Device) -> Metrics:
-    return compute(predict(model, dataset, collator, device), dataset.labels, dataset.names)
+def metrics_on(
+    model: Classifier, dataset: Dataset, collator: Collator, device: Device, world: World | None = None
+) -> Metrics:
+    """A model's figures on a data set."""
+    return compute(predict(model, dataset, collator, device, world=world), dataset.labels, dataset.names)
 
 
-def _score(metrics: Metrics, select: str) -> float:
+def score(figures: Mapping[str, float], select: str) -> float:
     """What chooses the best epoch; higher is better. Where the last one is kept, patience goes by the accuracy."""
-    return -metrics.loss if select == "loss" else metrics.macro_f1 if select == "macro_f1" else metrics.accuracy
+    return -figures["loss"] if select == "loss" else figures["macro_f1" if select == "macro_f1" else "accuracy"]
 
 
-def _headline(metrics: Metrics) -> dict[str, float]:
+def headline(metrics: Metrics) -> dict[str, float]:
+    """The figures that stand in the log."""
     return {
         "error_percent": metrics.error_percent, "accuracy": metrics.accuracy,
         "macro_f1": metrics.macro_f1, "loss": metrics.loss,
     }  # fmt: skip
 
 
-def _description(settings: FinetuneSettings, model: Classifier, prepared: Prepared) -> Description:
-    data = settings.data
+def describe(settings: FinetuneSettings, model: Classifier, prepared: Prepared) -> Description:
+    """What doctune.json says of a model."""
+    data, features = settings.data, settings.features
     columns = data.model_dump(
         mode="json", include={"dataset", "header", "text", "text_pair", "join", "label", "format", "encoding"}
     )
     return Description(
         doctune=doctune.__version__, labels=prepared.names, truncation=settings.truncation, layers=model.encoder.layers,
-        num_layers=model.encoder.num_layers, layer_pooling=settings.features.layer_pooling,
-        token_pooling=settings.features.token_pooling, window_pooling=settings.features.window_pooling,
+        num_layers=model.encoder.num_layers, layer_pooling=features.layer_pooling,
+        token_pooling="tokens" if features.head == "bilstm" else features.token_pooling,
+        window_pooling=features.window_pooling, head=features.head, bilstm=features.bilstm,
         packing=model.encoder.packing, columns={k: v for k, v in columns.items() if v is not None},
     )  # fmt: skip
 
 
-def _encoder_facts(model: Classifier) -> dict[str, Any]:
+def encoder_facts(model: Classifier) -> dict[str, Any]:
+    """What a report says of a model's encoder."""
     encoder = model.encoder
     return {
         "hidden_size": encoder.hidden_size, "num_layers": max(encoder.layers) + 1,

@@ -102,9 +102,7 @@ def load(model: str | Path, device: str = "auto", precision: Literal["auto", "fp
 
     Raises `CheckpointError` for a folder that doctune did not write.
     """
-    folder = Path(model).expanduser()
-    if not (folder / DESCRIPTION).is_file() and (folder / "model" / DESCRIPTION).is_file():
-        folder = folder / "model"
+    folder = model_folder(Path(model).expanduser())
     if not folder.is_dir():
         raise CheckpointError(
             f"{folder}: no such folder; give a run directory of doctune finetune, or its model folder"
@@ -114,6 +112,12 @@ def load(model: str | Path, device: str = "auto", precision: Literal["auto", "fp
     tokenizer = TextTokenizer.load(folder)
     collator = make_collator(tokenizer, description.truncation)
     return Predictor(classifier.to(chosen.torch), description, tokenizer, collator, chosen)
+
+
+def model_folder(folder: Path) -> Path:
+    """The folder itself, or the model of a run directory."""
+    inside = folder / "model"
+    return inside if not (folder / DESCRIPTION).is_file() and (inside / DESCRIPTION).is_file() else folder
 
 
 def data_settings(description: Description, path: str, **given: Any) -> DataSettings:
@@ -145,13 +149,14 @@ def read_documents(
     description: Description, path: str, stream: IO[str] | None = None, **reading: Any
 ) -> Iterator[Example]:
     """The documents of a file, or of standard input for "-": a text a line, or JSON lines."""
-    if path == "-":
-        return _lines(stream or sys.stdin, data_settings(description, path, **reading))
     settings = data_settings(description, path, **reading)
+    if path == "-":
+        return read_lines(stream or sys.stdin, settings)
     return open_source(path, settings, "predict", labelled=False).read()
 
 
-def _lines(stream: IO[str], settings: DataSettings) -> Iterator[Example]:
+def read_lines(stream: IO[str], settings: DataSettings) -> Iterator[Example]:
+    """A document a line: its text, or a JSON object with the columns that the settings name."""
     columns = Columns.of(settings, labelled=False)
     needed = [str(column) for column in (*settings.text, settings.text_pair) if column is not None]
     for number, line in enumerate(stream, 1):
@@ -197,19 +202,25 @@ def _write(rows: Iterable[dict[str, Any]], file: IO[str], form: str, labels: tup
     return count
 
 
+def standard_input() -> IO[str]:
+    """Standard input as UTF-8, whatever the terminal's encoding; what it cannot decode raises `UnicodeDecodeError`."""
+    return io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="strict")
+
+
+def undecodable(error: UnicodeDecodeError) -> DataError:
+    """The one line about standard input that is not UTF-8."""
+    return DataError(f"standard input: byte 0x{error.object[error.start]:02X} is not utf-8; convert it first")
+
+
 def main(model: str, source: str, output: str | None, form: str | None, device: str, reading: dict[str, Any]) -> None:
     """The command: predict a file or standard input, to a file or standard output."""
     predictor = load(model, device)
-    stream = None
-    if source == "-":
-        stream = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", errors="strict")
+    stream = standard_input() if source == "-" else None
     form = form or ("csv" if output is not None and output.endswith(".csv") else "jsonl")
     examples = read_documents(predictor.description, source, stream, **reading)
     try:
         count = write_rows(predictor.rows(examples, "predict"), output, form, predictor.labels)
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"standard input: byte 0x{error.object[error.start]:02X} is not utf-8; convert it first"
-        ) from None
+        raise undecodable(error) from None
     if output is not None:
         print(f"{count:,} predictions in {output}", file=sys.stderr)

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from doctune.batches.collate import Collator
+from doctune.distributed import World
 from doctune.encoders.load import Shape
 from doctune.errors import CheckpointError, ConfigError, DataError
 from doctune.examples import Example
 from doctune.readers import Source
 from doctune.settings import DataSettings, FinetuneSettings, TruncationSettings
 from doctune.store.build import Built, build_shard, cached_shard
+from doctune.store.shards import Shard
 from doctune.store.splits import Dataset, choose_examples, hold_out, label_names, make_dataset
 from doctune.text.tokenizer import TextTokenizer
 from doctune.text.truncation import make_truncation
@@ -44,6 +46,11 @@ class Prepared:
         """The classes, in the order of their ids."""
         return self.train.names
 
+    @property
+    def judged(self) -> Dataset:
+        """What the figures are of: the test set, or validation where there is none."""
+        return self.validation if self.test is None else self.test
+
     def parts(self) -> dict[str, Dataset]:
         """The data sets by name, those that there are."""
         parts = {"train": self.train, "validation": self.validation}
@@ -58,12 +65,21 @@ class Documents:
     left_out_empty: dict[str, int]
 
 
-def read(data: DataSettings, found: dict[str, Source], tokenizer: TextTokenizer, folder: Path) -> Documents:
+def read(
+    data: DataSettings, found: dict[str, Source], tokenizer: TextTokenizer, folder: Path, world: World | None = None
+) -> Documents:
     """Read and tokenise the sources that were `found` into shards below `folder`.
 
-    Raises `DataError` for anything wrong with a file or its labels.
+    Of several processes the first does that, and the others open its shards. Raises `DataError` for anything wrong with
+    a file or its labels.
     """
-    built = {split: _build(source, tokenizer, data, folder, split) for split, source in found.items()}
+
+    def build() -> dict[str, tuple[str, int]]:
+        built = {split: _build(source, tokenizer, data, folder, split) for split, source in found.items()}
+        return {split: (str(one.shard.path), one.left_out_empty) for split, one in built.items()}
+
+    made = (world or World.single()).from_main(build)
+    built = {split: Built(Shard(Path(path)), empty) for split, (path, empty) in made.items()}
     names = label_names(built["train"].shard, found["train"].labels)
     sets = {split: make_dataset(split, b.shard, names) for split, b in built.items()}
     empty = {split: b.left_out_empty for split, b in built.items() if b.left_out_empty}

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from doctune import seeding
-from doctune.commands.finetune import check_output, check_same, check_space, environment
+from doctune.commands.finetune import begin, check_output, check_same, environment
 from doctune.commands.pretrain_job import FREE_TO_CHANGE, PAPER_STEPS, SNAPSHOTS, Job, Pretrained
-from doctune.config import merge, read_toml, write_toml
+from doctune.config import merge, read_toml
 from doctune.devices import choose_device
+from doctune.distributed import World, open_world
 from doctune.encoders.load import check_folder, read_shape
 from doctune.encoders.resolve import resolve_encoder
 from doctune.encoders.scratch import new_bert, scratch_config
 from doctune.errors import ConfigError, UserError
 from doctune.evaluation.pretraining_report import write_pretraining_report
-from doctune.files import no_space_is_one_line, write_json
+from doctune.files import no_space_is_one_line
 from doctune.progress import duration
 from doctune.settings import PretrainSettings, from_flat
 from doctune.store.corpus import Corpus
@@ -41,32 +42,46 @@ def pretrain(
 
 
 def run(settings: PretrainSettings, command: str, resume: bool = False) -> Pretrained:
-    """Everything from settings to the encoder's folder; with `resume` a killed run goes on from its checkpoint."""
+    """Everything from settings to the encoder's folder; with `resume` a killed run goes on from its checkpoint.
+
+    Of several processes that torchrun started the first one writes; all give the result.
+    """
+    with open_world(settings.training.device) as world:
+        return _run(settings, command, resume, world)
+
+
+def _run(settings: PretrainSettings, command: str, resume: bool, world: World) -> Pretrained:
     output = Path(settings.output).expanduser()
-    check_output(output, resume)
+    world.from_main(lambda: check_output(output, resume))
     corpus = Corpus.open(Path(settings.corpus).expanduser())
     tokenizer = corpus.tokenizer()
     settings = with_defaults(settings)
-    device = choose_device(settings.training.device, settings.training.precision)
+    training = settings.training
+    device = world.together(lambda: choose_device(world.device(training.device), training.precision))
     new = not output.exists()
     try:
-        with no_space_is_one_line(output):
-            output.mkdir(parents=True, exist_ok=True)
-        if resume:
-            check_same(settings, output / "config.toml", FREE_TO_CHANGE)
-        start = _start_folder(settings, tokenizer, output)
+        world.from_main(lambda: _begin(settings, output, resume))
+        start = world.main_first(lambda: _start_folder(settings, tokenizer, output))
         new_pieces = check_fit(settings, corpus, tokenizer, start)
-        check_space(output, start, _copies(settings))
-        write_toml(output / "config.toml", settings)
-        write_json(output / "environment.json", environment(device, command))
-        result = Job(settings, corpus, tokenizer, device, start, output, new_pieces).run()
-        snapshots = sorted((output / SNAPSHOTS).glob("step-*"))
-        write_pretraining_report(output, result.facts, command, snapshots)
+        facts = environment(device, command, world.size)
+        world.from_main(lambda: begin(output, settings, start, _copies(settings), False, facts))
+        result = Job(settings, corpus, tokenizer, device, start, output, new_pieces, world).run()
+        if world.main:
+            snapshots = sorted((output / SNAPSHOTS).glob("step-*"))
+            write_pretraining_report(output, result.facts, command, snapshots)
         return result
     except UserError:
-        if new and not resume and not any(output.rglob("*.safetensors")):
+        if world.main and new and not resume and not any(output.rglob("*.safetensors")):
             shutil.rmtree(output, ignore_errors=True)
         raise
+
+
+def _begin(settings: PretrainSettings, output: Path, resume: bool) -> None:
+    """Make the run directory, and check that it is of the run to go on with."""
+    with no_space_is_one_line(output):
+        output.mkdir(parents=True, exist_ok=True)
+    if resume:
+        check_same(settings, output / "config.toml", FREE_TO_CHANGE)
 
 
 def with_defaults(settings: PretrainSettings) -> PretrainSettings:

@@ -17,6 +17,7 @@ from doctune.batches.feed import Feed
 from doctune.batches.sequences import Choice, Recipe, SequenceFeed, StagedFeed, hold_out
 from doctune.commands.pretrain_facts import facts_of
 from doctune.devices import Device
+from doctune.distributed import World
 from doctune.errors import ConfigError
 from doctune.evaluation.model_card import model_card
 from doctune.evaluation.pretraining import measure
@@ -80,7 +81,7 @@ def make_budget(settings: PretrainSettings) -> Budget:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What the parts of one run share; settings are complete."""
+    """What the parts of one run share; settings are complete. Of several processes in `world` the first one writes."""
 
     settings: PretrainSettings
     corpus: Corpus
@@ -89,11 +90,12 @@ class Job:
     start: Path
     output: Path
     new_pieces: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    world: World = field(default_factory=World.single)
 
     def run(self) -> Pretrained:
         """Train and save."""
         settings, seed = self.settings, self.settings.training.seed
-        log = MetricsLog(self.output / "metrics.jsonl")
+        log = MetricsLog(self.output / "metrics.jsonl", self.world.main)
         shards, weights = self.corpus.shards, self.corpus.weights.tolist()
         train_on, held_out = hold_out(shards, weights, settings.training.held_out, seed)
         measured_on = self._measured_on(held_out)
@@ -121,7 +123,8 @@ class Job:
         state = TrainingState(outcome.steps, outcome.examples, outcome.tokens, outcome.seconds, records=outcome.records)
         facts = facts_of(self, loaded, state, warmed_up, outcome.best)
         self._save(loaded, facts, self.output / MODEL)
-        shutil.rmtree(self.output / HEADS, ignore_errors=True)
+        if self.world.main:
+            shutil.rmtree(self.output / HEADS, ignore_errors=True)
         return Pretrained(outcome, facts, self.output / MODEL)
 
     def _load(self) -> PretrainingLoaded:
@@ -188,7 +191,7 @@ class Job:
         return Run(
             loaded.model, feed, budget, places, (budget.unit, budget.total), optimizer, factor,
             settings.optimizer.max_grad_norm, self.device, settings.training.seed, settings.training.patience,
-            keep_at,
+            keep_at, world=self.world,
         )  # fmt: skip
 
     def _warm_up_heads(self, loaded: PretrainingLoaded, choice: Choice, whole: Budget) -> float:
@@ -201,10 +204,10 @@ class Job:
             return 0.0
         if not loaded.new_heads:
             raise ConfigError("start.head_warmup: the encoder has its heads already; leave it out")
-        if self._checkpoints(CHECKPOINT, whole).exist():
+        if self.world.from_main(self._checkpoints(CHECKPOINT, whole).exist):
             return share  # that was done before, and the checkpoint's weights come of it
         path = self.output / HEADS / "model.safetensors"
-        if not path.is_file():
+        if not self.world.from_main(path.is_file):
             budget = Budget(whole.unit, max(round(share * whole.total), 1))
             print(
                 f"new heads ({', '.join(loaded.new_heads)}): trained alone for {100 * share:.0f} % of the budget first",
@@ -215,13 +218,15 @@ class Job:
             train(
                 run,
                 None,
-                MetricsLog(self.output / "metrics-heads.jsonl"),
+                MetricsLog(self.output / "metrics-heads.jsonl", self.world.main),
                 self._checkpoints(f"{CHECKPOINT}-heads", budget),
             )
             loaded.model.freeze_encoder(False)
-            with atomic_folder(path.parent) as temporary:
-                save_file(state_to_cpu(loaded.model), temporary / path.name)
-            shutil.rmtree(self.output / f"{CHECKPOINT}-heads", ignore_errors=True)
+            if self.world.main:
+                with atomic_folder(path.parent) as temporary:
+                    save_file(state_to_cpu(loaded.model), temporary / path.name)
+                shutil.rmtree(self.output / f"{CHECKPOINT}-heads", ignore_errors=True)
+        self.world.barrier()
         loaded.model.load_state_dict(load_file(path))
         return share
 
@@ -231,10 +236,13 @@ class Job:
         shards = [record.hash for record in self.corpus.manifest.shards]
         run = content_hash(recipe, *shards)
         minutes = self.settings.training.checkpoint_minutes
-        return Checkpoints(self.output / name, minutes, run, f"{budget.total} {budget.unit}")
+        budgeted = f"{budget.total} {budget.unit}"
+        return Checkpoints(self.output / name, minutes, run, budgeted, writes=self.world.main)
 
     def _save(self, loaded: PretrainingLoaded, facts: dict[str, Any], folder: Path) -> None:
         """Write the encoder's folder, with its card and the ledgers of what was left out for it."""
+        if not self.world.main:
+            return
         given = self.start if self.settings.start.encoder is not None else None
         save_pretrained(
             loaded.model, loaded.config, self.tokenizer, facts, given, folder, self.settings.training.save_dtype

@@ -48,7 +48,6 @@ def single(
     """The report of one seed; `pretraining` are the runs of further pre-training behind the encoder."""
     outcome = fitted.outcome
     best = outcome.records[outcome.best]
-    judged = prepared.validation if prepared.test is None else prepared.test
     report = Report(
         doctune=doctune.__version__,
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -61,7 +60,7 @@ def single(
         best={"epoch": best.epoch, "step": best.step},
         validation=fitted.validation.to_json(),
         test=None if fitted.test is None else fitted.test.to_json(),
-        hardest=hardest(judged, fitted.probabilities, fitted.windows),
+        hardest=hardest(prepared.judged, fitted.probabilities, fitted.windows),
         time={
             "train_seconds": outcome.seconds,
             "examples_per_second": outcome.examples / outcome.seconds,
@@ -72,7 +71,7 @@ def single(
     )
     if pretraining:
         report["further_pretraining"] = list(pretraining)
-    windows = windows_section(judged, fitted.probabilities, fitted.windows, tokenizer)
+    windows = windows_section(prepared.judged, fitted.probabilities, fitted.windows, tokenizer)
     if windows is not None:
         report["windows"] = windows
     return report

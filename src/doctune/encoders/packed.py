@@ -71,12 +71,8 @@ class TransformersEncoder(nn.Module):
         if self._takes_types:
             inputs["token_type_ids"] = token_type_ids
         self._capture.clear()
-        try:
-            last = self.model(**inputs, return_dict=True).last_hidden_state
-            outputs = self._capture.take(max(self.layers) + 1)
-        finally:
-            # A recomputation in the backward pass ends as soon as it has what it needs: nothing must keep the rest.
-            self._capture.clear()
+        last = self.model(**inputs, return_dict=True).last_hidden_state
+        outputs = self._capture.take(max(self.layers) + 1)
         if max(self.layers) == self.num_layers - 1:
             # Behind the last layer some families have a norm that belongs to its output.
             outputs[-1] = last

@@ -94,8 +94,13 @@ def error_by_steps(base: StepPoint, adapted: Sequence[StepPoint], what: str) -> 
     return Markup("".join(parts) + "</svg>")
 
 
-def differences(gaps: Sequence[Gap], what: str) -> Markup:
-    """A row for each adapted encoder: its difference from the base with its interval, beside a line at zero."""
+def differences(
+    gaps: Sequence[Gap], what: str, minus: str = "adapted minus base", base: str = "the base encoder"
+) -> Markup:
+    """A row for each adapted encoder: its difference from the base with its interval, beside a line at zero.
+
+    `minus` and `base` say what is compared, where it is something else.
+    """
     labels = [short(gap.name, LABEL_LENGTH) for gap in gaps]
     left = round(max(map(len, labels)) * DIGIT_WIDTH * 1.15) + 24
     row, top, right, width = 34, 12, 24, 640
@@ -105,7 +110,7 @@ def differences(gaps: Sequence[Gap], what: str) -> Markup:
     def at(value: float) -> float:
         return left + (value - marks[0]) / (marks[-1] - marks[0]) * (width - left - right)
 
-    parts = [svg_start(width, floor + 48, f"difference in {what}, adapted minus base", "steps")]
+    parts = [svg_start(width, floor + 48, f"difference in {what}, {minus}", "steps")]
     for mark in marks:
         style = "zero" if mark == 0 else "grid"
         parts.append(f'<line class="{style}" x1="{at(mark):.1f}" x2="{at(mark):.1f}" y1="4" y2="{floor}"/>')
@@ -117,7 +122,7 @@ def differences(gaps: Sequence[Gap], what: str) -> Markup:
     middle = (left + width - right) / 2
     parts.append(
         f'<text class="tick" text-anchor="middle" x="{middle:.1f}" y="{floor + 38}">'
-        f"← fewer errors than the base encoder · points of {escape(what)} · more →</text>"
+        f"← fewer errors than {escape(base)} · points of {escape(what)} · more →</text>"
     )
     for number, (gap, label) in enumerate(zip(gaps, labels, strict=True)):
         y = top + row * number + row / 2

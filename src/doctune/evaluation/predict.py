@@ -15,6 +15,7 @@ import torch
 from doctune.batches.collate import Collator
 from doctune.batches.plan import sorted_plan
 from doctune.devices import Device
+from doctune.distributed import World
 from doctune.errors import TrainingError
 from doctune.evaluation.schema import WindowWeight
 from doctune.files import atomic_path
@@ -31,19 +32,22 @@ Windows = dict[int, list[WindowWeight]]
 
 
 def predict(
-    model: Classifier, dataset: Dataset, collator: Collator, device: Device, what: str | None = None
-) -> Probabilities:
+    model: Classifier, dataset: Dataset, collator: Collator, device: Device, what: str | None = None,
+    world: World | None = None,
+) -> Probabilities:  # fmt: skip
     """Class probabilities [D, C] in the data set's order; `what` names the progress bar, None shows none.
 
+    Of several processes each predicts some of the batches, and all get all of the probabilities.
     Raises `TrainingError` naming the documents for which the model gives no finite number.
     """
-    return predict_windows(model, dataset, collator, device, what)[0]
+    return predict_windows(model, dataset, collator, device, what, world)[0]
 
 
 @torch.inference_mode()
 def predict_windows(
-    model: Classifier, dataset: Dataset, collator: Collator, device: Device, what: str | None = None
-) -> tuple[Probabilities, Windows]:
+    model: Classifier, dataset: Dataset, collator: Collator, device: Device, what: str | None = None,
+    world: World | None = None,
+) -> tuple[Probabilities, Windows]:  # fmt: skip
     """As `predict`, and what each window of a document with several added to its answer."""
     training = model.training
     model.eval()
@@ -51,7 +55,8 @@ def predict_windows(
     windows: Windows = {}
     plan = sorted_plan(collator.lengths(dataset), TOKENS_PER_BATCH)
     progress = Progress(len(dataset), what, "documents") if what else None
-    for places in plan:
+    rank, size = (0, 1) if world is None else (world.rank, world.size)
+    for places in islice(plan, rank, None, size):
         batch = collator(dataset, places).to(device.torch)
         with device.autocast():
             if batch.num_windows == batch.num_documents:
@@ -64,10 +69,13 @@ def predict_windows(
                         windows[place] = _windows(where, weights)
         probabilities[places] = torch.softmax(logits.cpu().double(), dim=-1).numpy()
         if progress:
-            progress.advance(len(places))
+            progress.advance(min(size * len(places), len(dataset) - progress.count))
     if progress:
         progress.close()
     model.train(training)
+    if world is not None:
+        world.all_reduce(torch.from_numpy(probabilities))
+        windows = dict(pair for one in world.gather(list(windows.items())) for pair in one)
     lost = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
     if len(lost):
         named = ", ".join(dataset.ids(lost[:8])) + (f" and {len(lost) - 8} more" if len(lost) > 8 else "")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from doctune.encoders.base import FAMILIES
 from doctune.encoders.dropout import ByteDropout
 from doctune.encoders.load import Loaded
 from doctune.encoders.packed import TransformersEncoder
+from doctune.heads.bilstm import BiLstm
 from doctune.heads.linear import LinearHead
 from doctune.models.base import EncoderModel
+from doctune.models.pieces import encode_pieces
 from doctune.pooling.layers import Kind, LayerPooling
 from doctune.pooling.tokens import Attention, Cls, Max, Mean, Pooler
 from doctune.pooling.windows import Kind as WindowKind
 from doctune.pooling.windows import WindowPooling
+from doctune.settings import BiLstmSettings
 from doctune.tensors import Batch, HiddenStates, Loss, one_token_each
 
 # Full windows that are encoded at a time, where documents have several: as many as the paper's batch has texts.
@@ -27,8 +29,9 @@ class Classifier(EncoderModel):
     """Packed batch in, logits [D, C] out.
 
     Tokens are pooled in every chosen layer first, then the layers: "max over the last four layers" is the maximum of
-    their [CLS] vectors, as in the paper. The pooler, if chosen, is shared by the layers. Windows come last;
-    `window_pooling` is None where every document is one window.
+    their [CLS] vectors, as in the paper. The pooler, if chosen, is shared by the layers. Only a BiLSTM in place of the
+    token pooling comes after the layers: it reads one vector a token. Windows come last; `window_pooling` is None where
+    every document is one window.
     """
 
     def __init__(
@@ -54,26 +57,21 @@ class Classifier(EncoderModel):
 
         Where documents have several windows, and these more tokens than `windows_per_pass` full ones, they are encoded
         piece by piece. Of a piece only its vectors are kept, and the rest is computed again when its gradient is due:
-        memory has a bound that does not depend on the length of the document. The last piece keeps everything, for
-        its turn is first.
+        memory has a bound that does not depend on the length of the document.
         """
         bound = self.windows_per_pass * batch.max_seqlen
         if batch.num_windows == batch.num_documents or batch.num_tokens <= bound:
             return self._encode(batch)
-        pieces = list(batch.pieces(bound))
-        vectors = [self._encoded_anew(piece) for piece in pieces[:-1]]
-        return torch.cat([*vectors, self._encode(pieces[-1])])
-
-    def _encoded_anew(self, piece: Batch) -> Tensor:
-        if not torch.is_grad_enabled():
-            return self._encode(piece)
-        # The tensor stands there to tell the device whose random numbers and types are to be repeated.
-        vectors: Tensor = checkpoint(lambda ids: self._encode(piece), piece.input_ids, use_reentrant=False)
-        return vectors
+        parts = (self.encoder, self.token_pooling, self.layer_pooling)
+        trained = any(parameter.requires_grad for part in parts for parameter in part.parameters())
+        return encode_pieces(self._encode, list(batch.pieces(bound)), trained)
 
     def _encode(self, batch: Batch) -> Tensor:
         with self.encoder_grad():
             states = self._states(batch)
+        if isinstance(self.token_pooling, BiLstm):
+            read: Tensor = self.token_pooling(self.layer_pooling(states.layers), states)
+            return read
         pooled: Tensor = self.layer_pooling([self.token_pooling(layer, states) for layer in states.layers])
         return pooled
 
@@ -127,23 +125,26 @@ def build_classifier(
     label_smoothing: float = 0.0,
     dropout: float | None = None,
     window_pooling: WindowKind | None = None,
+    bilstm: BiLstmSettings | None = None,
 ) -> Classifier:
     """Put a classifier on a loaded encoder; new layers are drawn from the current random state.
 
-    `window_pooling` is needed where documents have several windows.
+    `window_pooling` is needed where documents have several windows. `bilstm`: a BiLSTM of these sizes reads the tokens,
+    in place of `token_pooling`.
     """
     encoder, config = loaded.encoder, loaded.config
     std = getattr(config, "initializer_range", 0.02)
     layers = LayerPooling(layer_pooling, len(encoder.layers), encoder.hidden_size)
+    reader = None if bilstm is None else BiLstm(layers.output_size, bilstm)
     head = LinearHead(
         ByteDropout(_dropout_rate(config) if dropout is None else dropout),
-        layers.output_size,
+        layers.output_size if reader is None else reader.output_size,
         num_labels,
         std,
         label_smoothing,
     )
-    tokens = _token_pooling(loaded, token_pooling, std)
-    windows = None if window_pooling is None else WindowPooling(window_pooling, layers.output_size)
+    tokens = reader or _token_pooling(loaded, token_pooling, std)
+    windows = None if window_pooling is None else WindowPooling(window_pooling, head.linear.in_features)
     return Classifier(encoder, tokens, layers, head, windows)
 
 

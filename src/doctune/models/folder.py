@@ -26,7 +26,7 @@ from doctune.models.classifier import Classifier, build_classifier
 from doctune.pooling.layers import Kind
 from doctune.pooling.tokens import Pooler
 from doctune.pooling.windows import Kind as WindowKind
-from doctune.settings import EncoderSettings, TruncationSettings
+from doctune.settings import BiLstmSettings, EncoderSettings, TruncationSettings
 
 DESCRIPTION = "doctune.json"
 WEIGHTS = "model.safetensors"
@@ -42,9 +42,10 @@ class Description(Settings):
     layers: tuple[int, ...] = Field(description="encoder layers used, from 0")
     num_layers: int = Field(description="layers that the encoder had before those above the highest one used were cut")
     layer_pooling: Kind
-    token_pooling: Literal["pooler", "cls", "mean", "max", "attention"]
+    token_pooling: Literal["pooler", "cls", "mean", "max", "attention", "tokens"]
     window_pooling: WindowKind = Field("mean", description="in use where truncation is windows")
-    head: Literal["linear"] = "linear"
+    head: Literal["linear", "bilstm"] = "linear"
+    bilstm: BiLstmSettings | None = Field(None, description="its sizes, where the head is one")
     packing: Literal["packed", "padded"]
     columns: dict[str, Any] = Field(default_factory=dict, description="how the training data was read")
 
@@ -164,16 +165,21 @@ def load_model(folder: Path, packing: Literal["auto", "packed", "padded"] = "aut
     loaded = load_encoder(folder, settings, description.layers, description.num_layers)
     model = build_classifier(
         loaded, description.token_pooling, description.layer_pooling, len(description.labels),
-        window_pooling=description.windows,
+        window_pooling=description.windows, bilstm=description.bilstm,
     )  # fmt: skip
-    names = _names(model, loaded.config.model_type)
+    load_weights(model, loaded.config.model_type, folder)
+    return model.eval(), description
+
+
+def load_weights(model: Classifier, kind: str, folder: Path) -> None:
+    """Put the weights of a saved classifier into one of the same shape, whose encoder is of the family `kind`."""
+    names = _names(model, kind)
     try:
         tensors = load_file(folder / WEIGHTS)
         model.load_state_dict({ours: tensors[theirs] for ours, theirs in names.items()})
     except (KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder / WEIGHTS}: does not fit {DESCRIPTION}: {reason}") from None
-    return model.eval(), description
 
 
 def link_model(source: Path, target: Path) -> None:

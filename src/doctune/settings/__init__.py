@@ -6,8 +6,10 @@ made from the fields: `optimizer.learning_rate` is `--learning-rate`.
 """
 
 from doctune.settings.corpus import CorpusSettings, LeakSettings, ReadingSettings, SentenceSettings, SourceSettings
+from doctune.settings.features import ExtractionSettings, FeatureFileSettings, ProbeSettings
 from doctune.settings.finetuning import (
     EMBEDDED_DATASET,
+    BiLstmSettings,
     Column,
     DataSettings,
     EncoderSettings,
@@ -19,30 +21,47 @@ from doctune.settings.finetuning import (
     TrainingSettings,
     TruncationSettings,
 )
-from doctune.settings.flat import dotted_fields, from_flat
+from doctune.settings.flat import dotted_fields, flat_names, from_flat
+from doctune.settings.multitask import (
+    ContinuationSettings,
+    MixtureSettings,
+    MultitaskSettings,
+    TaskLeakSettings,
+    TaskSettings,
+)
 from doctune.settings.pretraining import MaskingSettings, PairSettings, PretrainSettings, StartSettings
 
 __all__ = [
     "EMBEDDED_DATASET",
+    "BiLstmSettings",
     "Column",
+    "ContinuationSettings",
     "CorpusSettings",
     "DataSettings",
     "EncoderSettings",
+    "ExtractionSettings",
+    "FeatureFileSettings",
     "FeatureSettings",
     "FinetuneSettings",
     "LayerwiseSettings",
     "LeakSettings",
     "MaskingSettings",
+    "MixtureSettings",
+    "MultitaskSettings",
     "OptimizerSettings",
     "PairSettings",
     "PretrainSettings",
+    "ProbeSettings",
     "ReadingSettings",
     "ScheduleSettings",
     "SentenceSettings",
     "SourceSettings",
     "StartSettings",
+    "TaskLeakSettings",
+    "TaskSettings",
     "TrainingSettings",
     "TruncationSettings",
     "dotted_fields",
+    "flat_names",
     "from_flat",
 ]

@@ -123,6 +123,14 @@ class TruncationSettings(Settings):
         return self
 
 
+class BiLstmSettings(Settings):
+    """The sizes of a BiLSTM with self-attention; the defaults are those of Lin et al. (2017)."""
+
+    lstm_hidden: Positive = 300
+    attention_hops: Positive = 30
+    attention_size: Positive = 350
+
+
 class FeatureSettings(Settings):
     """What the classifier sees of the encoder."""
 
@@ -138,6 +146,30 @@ class FeatureSettings(Settings):
     window_pooling: Literal["mean", "max", "attention"] = Field(
         "mean", description="how the windows of a document become one vector, where truncation is windows"
     )
+    head: Literal["linear", "bilstm"] = Field(
+        "linear",
+        description="linear: on the pooled vector; bilstm: a BiLSTM with self-attention reads all tokens in place of "
+        "token_pooling, which with --freeze-encoder is the paper's BERT-Feat",
+    )
+    lstm_hidden: Positive = Field(300, description="bilstm: units in each direction")
+    attention_hops: Positive = Field(30, description="bilstm: weighted sums of the tokens, side by side")
+    attention_size: Positive = Field(350, description="bilstm: units behind the attention weights")
+
+    @property
+    def bilstm(self) -> BiLstmSettings | None:
+        """The sizes of the BiLSTM, or None where the head is linear."""
+        if self.head == "linear":
+            return None
+        return BiLstmSettings(**{name: getattr(self, name) for name in BiLstmSettings.model_fields})
+
+    @model_validator(mode="after")
+    def _tokens_are_pooled_once(self) -> FeatureSettings:
+        if self.head == "bilstm" and self.token_pooling != "auto":
+            raise ValueError(
+                f"head = bilstm reads all tokens and pools them itself, found token_pooling = {self.token_pooling}; "
+                f"leave one out"
+            )
+        return self
 
 
 class OptimizerSettings(Settings):
@@ -148,7 +180,8 @@ class OptimizerSettings(Settings):
     )
     learning_rate: Annotated[float, Field(gt=0.0)] | None = Field(
         None,
-        description="peak learning rate; default by the encoder's hidden size: 2e-5 from 768, more for smaller ones",
+        description="peak learning rate; default by the encoder's hidden size: 2e-5 from 768, more for smaller ones; "
+        "1e-3 for a bilstm on a frozen encoder",
     )
     weight_decay: Annotated[float, Field(ge=0.0)] = Field(
         0.01, description="decoupled weight decay; biases and norms have none"

@@ -20,9 +20,21 @@ def dotted_fields(settings: type[Settings], prefix: str = "") -> dict[str, Any]:
     return fields
 
 
+def flat_names(kind: type[Settings]) -> dict[str, str]:
+    """`{"learning_rate": "optimizer.learning_rate", ...}`: the name of each setting as a flag and a keyword.
+
+    A setting whose own name an earlier section has taken carries its section's: `continuation_epochs`.
+    """
+    names: dict[str, str] = {}
+    for dotted in dotted_fields(kind):
+        own = dotted.rpartition(".")[2]
+        names[own if own not in names else dotted.replace(".", "_")] = dotted
+    return names
+
+
 def from_flat(settings: dict[str, Any], kind: type[Settings] = FinetuneSettings) -> Tree:
-    """`{"learning_rate": 1e-4}` as a tree of sections; a setting's own name is unique in a command. None: not given."""
-    places = {dotted.rpartition(".")[2]: dotted for dotted in dotted_fields(kind)}
+    """`{"learning_rate": 1e-4}` as a tree of sections; names are those of `flat_names`. None: not given."""
+    places = flat_names(kind)
     tree: Tree = {}
     for name, value in settings.items():
         if name not in places:

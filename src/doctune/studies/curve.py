@@ -16,6 +16,7 @@ from typing import Any
 from doctune.commands import compare, dry_run, finetune
 from doctune.commands.prepare import data_title, split
 from doctune.config import Tree, merge, read_toml
+from doctune.encoders.load import read_shape
 from doctune.errors import ConfigError, UserError
 from doctune.evaluation.comparison import PretrainingFacts, read_pretraining
 from doctune.files import no_space_is_one_line
@@ -179,6 +180,7 @@ def _runs(
     one: compare.Planned, column: Column, seeds: Sequence[int], content: dict[str, str], encoder: str
 ) -> Iterator[Run]:
     """The runs of a cell, a job for each seed."""
+    num_layers = read_shape(one.encoder).num_layers
     tree = one.settings.model_dump(mode="json", exclude_none=True, exclude={"output"})
     for name in ("train", "validation", "test", "data"):
         place = Path(tree["data"].get(name, "")).expanduser()
@@ -189,7 +191,8 @@ def _runs(
         tree["encoder"]["encoder"] = str(one.encoder.resolve())
     for seed in seeds:
         own = merge(tree, column.set, {"training": {"seed": seed, "seeds": 1}})
-        yield Run(seed, finetune_job(own, content, encoder, f"{one.name} · {column.name} · seed {seed}"))
+        about = f"{one.name} · {column.name} · seed {seed}"
+        yield Run(seed, finetune_job(own, content, encoder, num_layers, about))
 
 
 def _about(settings: FinetuneSettings, encoders: dict[str, str], seeds: Sequence[int]) -> str:

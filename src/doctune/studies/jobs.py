@@ -15,13 +15,13 @@ from typing import Any, Literal
 import filelock
 
 import doctune
-from doctune.commands import corpus, finetune, pretrain
+from doctune.commands import corpus, finetune, multitask, pretrain
 from doctune.commands.prepare import Documents, read
 from doctune.config import Tree
 from doctune.errors import UserError
 from doctune.files import write_json
 from doctune.readers import sources
-from doctune.settings import CorpusSettings, DataSettings, FinetuneSettings, PretrainSettings
+from doctune.settings import CorpusSettings, DataSettings, FinetuneSettings, MultitaskSettings, PretrainSettings
 from doctune.studies.content import key_of
 from doctune.text.tokenizer import TextTokenizer
 
@@ -113,9 +113,8 @@ def _run(job: Job, folder: Path, cache: Path) -> None:
         case "pretrain":
             pretrain.run(PretrainSettings.build(tree), command, resume)
         case "multitask":
-            from doctune.commands import multitask
-            from doctune.settings import MultitaskSettings
-
+            for task in tree["tasks"]:
+                task["data"]["cache"] = str(cache / TOKENISED)
             multitask.run(MultitaskSettings.build(tree), command, resume)
         case "finetune":
             if tree["data"].get("cache") is None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from doctune.config import Tree, merge
+from doctune.encoders.base import chosen_layers
 from doctune.encoders.load import Shape, read_shape
 from doctune.encoders.resolve import resolve_encoder
 from doctune.errors import ConfigError
-from doctune.settings import CorpusSettings, FinetuneSettings, PretrainSettings
+from doctune.settings import CorpusSettings, FinetuneSettings, MultitaskSettings, PretrainSettings
 from doctune.studies.content import encoder_content, path_content
 from doctune.studies.datasets import StudyData
 from doctune.studies.definition import Column, Row, Scale, Study
@@ -98,10 +99,13 @@ class Planner:
         if layers is not None:
             tree = merge(tree, {"features": {"layers": layers}})
         self._note(row, shape)
-        rate = rate_for(PAPER_RATE if row.rate is None else row.rate, shape)
+        fixed = row.set.get("features", {}).get("head") == "bilstm" and row.set["layerwise"]["freeze_encoder"]
+        rate = default_learning_rate(shape.hidden_size, fixed) if row.rate is None else rate_for(row.rate, shape)
         tree = merge(tree, {"optimizer": {"learning_rate": rate}, "encoder": {"encoder": encoder}})
-        runs = self._multitask if row.multitask else self._single
-        return Cell(row.name, column.name, tuple(runs(row, column, tree, contents, needs)))
+        if row.multitask:
+            return Cell(row.name, column.name, tuple(self._multitask(row, column, tree, contents, needs)))
+        runs = self._single(row, column, tree, contents, needs, shape.num_layers)
+        return Cell(row.name, column.name, tuple(runs))
 
     def _note(self, row: Row, shape: Shape) -> None:
         """What a reader must know of an encoder that is not BERT-base."""
@@ -119,17 +123,17 @@ class Planner:
             )
         self.notes += [note for note in notes if note not in self.notes]
 
-    def _single(self, row: Row, column: Column, tree: Tree, encoder: str, needs: tuple[str, ...]) -> Iterator[Run]:
+    def _single(
+        self, row: Row, column: Column, tree: Tree, encoder: str, needs: tuple[str, ...], num_layers: int
+    ) -> Iterator[Run]:
         data = self.data[column.data]
         for seed in self.seeds:
             own = merge({"data": data.settings}, tree, {"training": {"seed": seed, "seeds": 1}})
             about = f"{row.name} · {column.name} · seed {seed}"
-            yield Run(seed, self._add(finetune_job(own, data.content, encoder, about, needs)))
+            yield Run(seed, self._add(finetune_job(own, data.content, encoder, num_layers, about, needs)))
 
     def _multitask(self, row: Row, column: Column, tree: Tree, encoder: str, needs: tuple[str, ...]) -> Iterator[Run]:
         """One job has all columns of the row: each is a task of it."""
-        from doctune.settings import MultitaskSettings
-
         columns = [c for c in self.columns if row.columns is None or c.name in row.columns]
         if len(columns) < 2:
             raise ConfigError(f"--columns: {row.name} trains on several data sets at once; give two columns or more")
@@ -205,10 +209,16 @@ class Planner:
         return self.jobs.setdefault(job.key, job)
 
 
-def finetune_job(settings: Tree, data: dict[str, str], encoder: str, about: str, needs: tuple[str, ...] = ()) -> Job:
-    """A fine-tuning, known by its settings and by what its documents (by split) and its encoder hold."""
-    FinetuneSettings.build({**settings, "output": UNNAMED})
-    return make_job("finetune", settings, [_without_paths(settings), data, encoder], about, needs)
+def finetune_job(
+    settings: Tree, data: dict[str, str], encoder: str, num_layers: int, about: str, needs: tuple[str, ...] = ()
+) -> Job:
+    """A fine-tuning, known by its settings and by what its documents (by split) and its encoder hold.
+
+    All settings count, defaults included: who says a default asks for the same run as who does not.
+    """
+    whole = FinetuneSettings.build({**settings, "output": UNNAMED}).model_dump(mode="json")
+    whole["features"]["layers"] = chosen_layers(whole["features"]["layers"], num_layers)
+    return make_job("finetune", settings, [_without_paths(whole), data, encoder], about, needs)
 
 
 def in_proportion(layers: tuple[int, ...], num_layers: int) -> tuple[int, ...] | None:

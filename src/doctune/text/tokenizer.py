@@ -107,6 +107,11 @@ class TextTokenizer:
                 return int(found)
         raise CheckpointError("the tokenizer has no mask token ([MASK] or <mask>), so nothing can be masked with it")
 
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The token of each id; raises `KeyError` for an id that the vocabulary lacks."""
+        piece_of = {number: piece for piece, number in self.tokenizer.get_vocab(with_added_tokens=True).items()}
+        return [piece_of[number] for number in ids]
+
     def word_pieces(self) -> list[str] | None:
         """The lines of vocab.txt for a WordPiece tokenizer whose ids have no gap; None for every other kind."""
         if type(self.tokenizer.model).__name__ != "WordPiece":

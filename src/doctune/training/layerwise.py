@@ -16,10 +16,14 @@ from doctune.settings import LayerwiseSettings
 ORIGINAL_LAYERS = 12
 # Sensible peak rates by hidden size, from the runs in RESULTS.md: small encoders want more.
 RATES_BY_HIDDEN_SIZE = ((768, 2e-5), (512, 5e-5), (320, 1e-4), (0, 5e-4))
+# Of a BiLSTM on an encoder that stands still, which is new, and harms no weights that were trained before.
+BILSTM_RATE = 1e-3
 
 
-def default_learning_rate(hidden_size: int) -> float:
-    """The peak learning rate for an encoder of this width."""
+def default_learning_rate(hidden_size: int, on_fixed_states: bool = False) -> float:
+    """The peak learning rate for an encoder of this width, or for a BiLSTM on one that stands still."""
+    if on_fixed_states:
+        return BILSTM_RATE
     return next(rate for least, rate in RATES_BY_HIDDEN_SIZE if hidden_size >= least)
 
 

@@ -11,10 +11,15 @@ from doctune.training.tensorboard import event_files
 
 
 class MetricsLog:
-    """Appends records to a JSONL file; each is on disk when `write` returns, so a killed run loses none."""
+    """Appends records to a JSONL file; each is on disk when `write` returns, so a killed run loses none.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Without `writes` (a process that is not the first of a run) nothing is written.
+    """
+
+    def __init__(self, path: Path, writes: bool = True) -> None:
+        self.path, self.writes = path, writes
+        if not writes:
+            return
         with no_space_is_one_line(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
@@ -22,6 +27,8 @@ class MetricsLog:
 
     def forget_after(self, step: int) -> None:
         """Drop the records of steps after `step`: the run goes on from there and writes them again."""
+        if not self.writes:
+            return
         kept = []
         for line in self.path.read_text(encoding="utf-8").splitlines():
             try:
@@ -36,6 +43,8 @@ class MetricsLog:
 
     def write(self, **record: Any) -> None:
         """Append one record; `kind` says what it is: step, evaluation, test."""
+        if not self.writes:
+            return
         with no_space_is_one_line(self.path):
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")

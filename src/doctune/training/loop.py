@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
@@ -13,11 +13,13 @@ from torch import Tensor
 
 from doctune import seeding
 from doctune.batches.feed import Feed
+from doctune.batches.share import share
 from doctune.devices import Device
+from doctune.distributed import World
 from doctune.errors import TrainingError
 from doctune.models.folder import state_to_cpu
 from doctune.progress import Progress
-from doctune.tensors import Batch, Loss
+from doctune.tensors import ONE_TASK, Batch, Loss
 from doctune.training.budget import Budget
 from doctune.training.log import MetricsLog
 from doctune.training.optim import clip_gradients
@@ -58,7 +60,7 @@ class Run:
     `budget` says when it is over, `evaluate_after` at which of its positions the model is validated. The progress bar
     counts `bar` of these units of the state. `factor` is over the budget's positions. At position `keep_at` a second
     checkpoint is kept, from which the run goes on if it is given another budget. `keep_last`: the last weights are
-    kept, not the best.
+    kept, not the best. Of several processes in `world` each has all of these, and computes its share of every step.
     """
 
     model: Any
@@ -74,6 +76,7 @@ class Run:
     patience: int | None = None
     keep_at: int | None = None
     keep_last: bool = False
+    world: World = field(default_factory=World.single)
 
 
 def train(
@@ -93,7 +96,8 @@ def train(
     model, budget = run.model, run.budget
     state, best_weights = TrainingState(), None
     if checkpoints is not None:
-        state, best_weights = checkpoints.restore(model, run.optimizer)
+        restore = checkpoints.restore
+        state, best_weights = run.world.main_first(lambda: restore(model, run.optimizer))
         run.feed.seek(state.feed)
     log.forget_after(state.step)
     stopped = False
@@ -102,12 +106,12 @@ def train(
     with Progress(total, "train", "steps" if unit == "step" else unit, done=int(getattr(state, unit))) as progress:
         while budget.position(state) < budget.end and not stopped:
             before, counted = budget.position(state), int(getattr(state, unit))
-            norm, rate, losses = _timed_step(run, state)
+            norm, rate, losses, task = _timed_step(run, state)
             progress.advance(int(getattr(state, unit)) - counted, _note(state, unit))
             if (state.step - 1) % STEPS_PER_RECORD == 0:
                 epoch = round(state.step / run.feed.steps_per_epoch, 4)
                 log.write(kind="step", step=state.step, epoch=epoch, tokens=state.tokens, loss=sum(losses.values()),
-                          **(losses if len(losses) > 1 else {}), learning_rate=rate, gradient_norm=norm)  # fmt: skip
+                          **(losses if len(losses) > 1 else task), learning_rate=rate, gradient_norm=norm)  # fmt: skip
             if any(before < place <= budget.position(state) for place in run.evaluate_after):
                 if _evaluated_best(run, state, rate, evaluate, log):
                     # The last weights need no copy: they are in the model.
@@ -125,10 +129,15 @@ def train(
     return Outcome(state.records, state.best, state.step, state.examples, state.tokens, state.seconds)
 
 
-def _timed_step(run: Run, state: TrainingState) -> tuple[float, float, dict[str, float]]:
-    """One optimiser step, counted in `state`: gradient norm before clipping, highest learning rate, mean losses."""
+def _timed_step(run: Run, state: TrainingState) -> tuple[float, float, dict[str, float], dict[str, str]]:
+    """One optimiser step, counted in `state`: gradient norm before clipping, highest learning rate, mean losses.
+
+    And the task for the log, where there are several.
+    """
     started = time.perf_counter()
-    torch.manual_seed(seeding.derive(run.seed, "step", state.step))
+    # Each process has dropout of its own.
+    own = () if run.world.size == 1 else (run.world.rank,)
+    torch.manual_seed(seeding.derive(run.seed, "step", state.step, *own))
     position = run.budget.position(state)
     window = run.feed.window(state.step, position / run.budget.end)
     sums, counts = _accumulate(run, window, state.step)
@@ -147,31 +156,56 @@ def _timed_step(run: Run, state: TrainingState) -> tuple[float, float, dict[str,
     state.tokens += sum(batch.num_tokens for batch in window)
     state.feed = run.feed.position()
     state.seconds += time.perf_counter() - started
+    if run.budget.unit == "seconds":
+        # Clocks differ, and all processes must end with the same step.
+        state.seconds = run.world.broadcast(torch.tensor(state.seconds, dtype=torch.float64)).item()
     rate = max(group["lr"] for group in run.optimizer.param_groups)
-    return norm, rate, {name: total / counts[name] for name, total in sums.items() if counts[name] > 0}
+    means = {name: total / counts[name] for name, total in sums.items() if counts[name] > 0}
+    return norm, rate, means, {} if window[0].task == ONE_TASK else {"task": window[0].task}
 
 
 def _accumulate(run: Run, window: Sequence[Batch], step: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Forward and backward of the batches of one step; each loss's sum, and its count over the whole window."""
+    """Forward and backward of the batches of one step; each loss's sum, and its count over the whole window.
+
+    Of several processes each computes its share of every batch; sums and gradients are those of all of them.
+    """
     counts: dict[str, float] = {}
     for batch in window:
         for name, count in run.model.counts(batch).items():
             counts[name] = counts.get(name, 0.0) + count
     if not any(count > 0 for count in counts.values()):
         raise TrainingError(f"step {step + 1}: every document has class weight 0; mend training.class_weights")
-    sums = dict.fromkeys(counts, 0.0)
+    sums, error = dict.fromkeys(counts, 0.0), None
     for batch in window:
-        moved = batch.to(run.device.torch)
+        mine = share(batch, run.world.rank, run.world.size)
+        if mine is None or error is not None:
+            continue
+        moved = mine.to(run.device.torch)
         with run.device.autocast():
             losses, logits = run.model.losses(moved)
         for name, loss in losses.items():
             value = loss.sum.item()
-            if not math.isfinite(value):
-                raise _not_finite("loss", step, run, _culprits(moved, logits))
+            if not math.isfinite(value) and error is None:
+                error = _not_finite("loss", step, run, _culprits(moved, logits))
             sums[name] += value
+        if error is not None and run.world.size == 1:
+            raise error
         parts = [loss.sum / counts[name] for name, loss in losses.items() if counts[name] > 0]
         torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
-    return sums, counts
+    return sums if run.world.size == 1 else _add_up(run, sums, error), counts
+
+
+def _add_up(run: Run, sums: dict[str, float], error: TrainingError | None) -> dict[str, float]:
+    """Sum losses and gradients over all processes; raises on all of them if one has an error."""
+    parameters = [p for group in run.optimizer.param_groups for p in group["params"]]
+    here = [float(p.grad is not None) for p in parameters]
+    told = torch.tensor([float(error is not None), *sums.values(), *here], dtype=torch.float64)
+    failed, *values = run.world.all_reduce(told).tolist()
+    if failed:
+        run.world.agree(error)
+    totals, present = values[: len(sums)], values[len(sums) :]
+    run.world.sum_gradients(parameters, [count > 0 for count in present])
+    return dict(zip(sums, totals, strict=True))
 
 
 def _evaluated_best(
@@ -187,6 +221,7 @@ def _evaluated_best(
         learning_rate=rate,
         examples_per_second=state.examples / state.seconds,
         evaluation=evaluation,
+        train_losses=means,
     )
     state.records.append(record)
     state.losses = {}

@@ -29,7 +29,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """One evaluation in the course of training."""
+    """One evaluation in the course of training; `train_losses` are the parts of `train_loss` by name."""
 
     epoch: float
     step: int
@@ -37,6 +37,7 @@ class EpochRecord:
     learning_rate: float
     examples_per_second: float
     evaluation: Evaluation | None
+    train_losses: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -80,7 +81,8 @@ class Checkpoints:
     """The last checkpoint of a run in `folder`, written when `minutes` have passed since the one before.
 
     `run` identifies settings and data: a checkpoint of another run is refused. `budget` may change: then the run goes
-    on from the checkpoint that was kept at a certain point, if it is past that.
+    on from the checkpoint that was kept at a certain point, if it is past that. Without `writes` (a process that is not
+    the first of a run) checkpoints are only read.
     """
 
     folder: Path
@@ -88,12 +90,13 @@ class Checkpoints:
     run: str
     budget: str = ""
     saved: float = field(default_factory=time.monotonic)
+    writes: bool = True
 
     def save_if_due(
         self, state: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer, best: Weights | None
     ) -> None:
         """Write a checkpoint if it is time; the one before is replaced only when this one is complete."""
-        if time.monotonic() - self.saved >= 60 * self.minutes:
+        if self.writes and time.monotonic() - self.saved >= 60 * self.minutes:
             self._save(self.folder, state, model, optimizer, best)
             self.saved = time.monotonic()
 
@@ -101,7 +104,8 @@ class Checkpoints:
         self, state: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer, best: Weights | None
     ) -> None:
         """Write a second checkpoint, beside the other, which stays."""
-        self._save(self._kept, state, model, optimizer, best)
+        if self.writes:
+            self._save(self._kept, state, model, optimizer, best)
 
     def exist(self) -> bool:
         """Whether there is anything to go on from."""
@@ -128,7 +132,8 @@ class Checkpoints:
 
         Raises `CheckpointError` if it belongs to another run.
         """
-        recover_folder(self.folder)
+        if self.writes:
+            recover_folder(self.folder)
         folder = self.folder
         content = _read(folder)
         kept = _read(self._kept)

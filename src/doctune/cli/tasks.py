@@ -1,0 +1,83 @@
+"""The command that trains on several tasks: multitask."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from doctune.cli.flags import Arguments, command_line, settings_flags, settings_tree
+from doctune.errors import ConfigError
+
+USAGE = """
+  doctune multitask --config FILE --output DIR [any setting below]
+  doctune multitask --task NAME=DATA --task NAME=DATA ... --encoder DIR_OR_ID --output DIR [any setting below]"""
+EXAMPLES = """examples:
+  doctune multitask --config tasks.toml --encoder bert-base-uncased --output runs/tasks
+  doctune multitask --task films=imdb:IMDB --task news=ag_news:AG --task questions=trec:TREC \\
+                    --encoder doctune-mini --max-seq-len 128 --output runs/three
+  doctune multitask --task a=a.csv,a-test.csv --task b=b.csv --encoder minilm --output runs/two
+
+tasks.toml has a part for each task, with all the settings of `doctune finetune`'s data:
+  [[tasks]]
+  name = "reviews"
+  data = { train = "reviews.csv", test = "test.csv", text = ["title", "body"], label = "stars" }
+  truncation = { max_seq_len = 256 }
+"""
+SECTIONS = {
+    "": "run", "encoder": "encoder", "truncation": "long texts", "features": "features", "optimizer": "optimiser",
+    "schedule": "schedule", "layerwise": "layers' learning rates", "training": "training",
+    "sampling": "mixture of the tasks", "leaks": "leak guard", "continuation": "each task alone, afterwards",
+}  # fmt: skip
+
+
+def multitask(command: argparse.ArgumentParser) -> None:
+    from doctune.settings import MultitaskSettings
+
+    command.usage = USAGE
+    command.epilog = EXAMPLES
+    run = settings_flags(command, MultitaskSettings, SECTIONS, skip=("tasks", "training.seeds"))
+    run.add_argument(
+        "--task", action="append", default=None, metavar="NAME=DATA",
+        help="a task: NAME=DATASET:FOLDER of a known data set, or NAME=TRAIN[,TEST] with columns text and label; "
+        "in place of those of --config",
+    )  # fmt: skip
+    run.add_argument("--resume", action="store_true", help="go on with a run that was killed, in its --output")
+    run.add_argument("--dry-run", action="store_true", help="print what would run, and write nothing")
+    command.set_defaults(run=_run)
+
+
+def _run(args: Arguments) -> None:
+    from doctune.settings import MultitaskSettings
+
+    tree = settings_tree(args)
+    if args.task:
+        tree["tasks"] = [parse_task(text) for text in args.task]
+    settings = MultitaskSettings.build(tree)
+    if args.dry_run:
+        from doctune.commands.multitask_dry_run import describe
+
+        print(describe(settings))
+        return
+    from doctune.commands.multitask import run
+    from doctune.evaluation.multitask_report import summary_table
+
+    report = run(settings, command_line(), args.resume)
+    print(summary_table(report))
+    print(f"\nreport  {settings.output}/multitask.html\ntable   {settings.output}/multitask.md")
+    for task in report["tasks"]:
+        print(f"model   {settings.output}/{task['kept']}/{task['name']}/model")
+
+
+def parse_task(text: str) -> dict[str, Any]:
+    """`NAME=DATASET:FOLDER` or `NAME=TRAIN[,TEST]` as a task's settings."""
+    from doctune.readers.datasets import known_name
+
+    name, equals, where = text.partition("=")
+    if not equals or not name or not where:
+        raise ConfigError(f"--task {text}: write NAME=DATASET:FOLDER, or NAME=TRAIN[,TEST]")
+    dataset, colon, folder = where.partition(":")
+    known = known_name(dataset)
+    if known is not None:
+        return {"name": name, "data": {"dataset": known, **({"data": folder} if colon else {})}}
+    train, comma, test = where.partition(",")
+    return {"name": name, "data": {"train": train, **({"test": test} if comma else {})}}

@@ -1,0 +1,65 @@
+"""The settings of `doctune features` and `doctune probe`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from doctune.config import Settings
+from doctune.settings.finetuning import DataSettings, EncoderSettings, TruncationSettings
+
+
+class ExtractionSettings(Settings):
+    """What is taken out of the encoder."""
+
+    layers: tuple[int, ...] | Literal["all"] = Field(
+        (-1,), description="encoder layers to write, counted from 0, or from the end if negative, or all"
+    )
+    token_pooling: Literal["tokens", "cls", "mean", "max", "pooler"] = Field(
+        "tokens", description="tokens: a vector for every word piece; the others: one vector for a document"
+    )
+
+
+class FeatureFileSettings(Settings):
+    """Everything `doctune features` needs besides the documents."""
+
+    output: str = Field(description="file to write")
+    output_format: Literal["auto", "parquet", "safetensors", "jsonl"] = Field(
+        "auto", description="auto goes by the name of the output; jsonl is the form of BERT's extract_features.py"
+    )
+    encoder: EncoderSettings
+    features: ExtractionSettings = ExtractionSettings()
+    truncation: TruncationSettings = TruncationSettings()
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "fp32", description="features are kept and compared, so fp32; bf16 is faster where the processor has it"
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_what_is_missing(cls, tree: Any) -> Any:
+        return {"encoder": {}, **tree} if isinstance(tree, dict) else tree
+
+
+class ProbeTrainingSettings(Settings):
+    """What a probe leaves to choose."""
+
+    seed: int = Field(42, description="seed of the hold-out and of the choice of train_examples")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor has it")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+
+
+class ProbeSettings(Settings):
+    """Everything `doctune probe` needs."""
+
+    output: str = Field(description="directory to make; must be empty or new")
+    data: DataSettings
+    encoder: EncoderSettings
+    truncation: TruncationSettings = TruncationSettings()
+    training: ProbeTrainingSettings = ProbeTrainingSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_what_is_missing(cls, tree: Any) -> Any:
+        return {"data": {}, "encoder": {}, **tree} if isinstance(tree, dict) else tree
