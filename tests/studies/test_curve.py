@@ -130,10 +130,10 @@ def test_what_is_added_repeats_no_run(curve: Curve, adapted: Path, tmp_path: Pat
 
 
 def test_a_killed_curve_goes_on(curve: Curve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(*args: Any) -> Any:
+    def killed(*args: Any, **options: Any) -> Any:
         if len(made(tmp_path / "out")) == 1:
             raise KeyboardInterrupt
-        return fit(*args)
+        return fit(*args, **options)
 
     fit = finetune.fit
     monkeypatch.setattr(finetune, "fit", killed)
@@ -192,10 +192,10 @@ def test_what_an_adapted_encoder_has_seen_is_told(curve: Curve, adapted: Path) -
 
 
 def test_a_run_that_fails_is_told(curve: Curve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def broken(settings: FinetuneSettings, *args: Any) -> Any:
+    def broken(settings: FinetuneSettings, *args: Any, **options: Any) -> Any:
         if settings.data.train_examples == 20:
             raise DataError("broken")
-        return fit(settings, *args)
+        return fit(settings, *args, **options)
 
     fit = finetune.fit
     monkeypatch.setattr(finetune, "fit", broken)
