@@ -198,14 +198,13 @@ def _runs(
 def _about(settings: FinetuneSettings, encoders: dict[str, str], seeds: Sequence[int]) -> str:
     """What was compared, in a few sentences."""
     named = ", ".join(f"{name} is {encoder}" for name, encoder in encoders.items())
-    each = "each of which draws its own labels" if len(seeds) > 1 else "which draws the labels"
+    each = "seeds, each of which draws its own labels" if len(seeds) > 1 else "seed, which draws the labels"
     training = settings.training
     chosen = "the last is kept" if training.select == "last" else "validation chooses one"
     return (
-        f"{named}. {len(seeds)} seed{'s' if len(seeds) > 1 else ''}, {each}: those of a smaller size are among those "
-        f"of a larger one, and the same for every encoder. {training.epochs:g} epochs of batches of "
-        f"{training.batch_size}, of which {chosen}, learning rate {settings.optimizer.learning_rate:g}, at most "
-        f"{settings.truncation.max_seq_len} tokens of a text."
+        f"{named}. {len(seeds)} {each}, the same for every encoder; those of a smaller size are among those of a "
+        f"larger one. Epochs: {training.epochs:g}, of which {chosen}; batches of {training.batch_size}; learning rate "
+        f"{settings.optimizer.learning_rate:g}; at most {settings.truncation.max_seq_len} tokens of a text."
     )
 
 
