@@ -88,8 +88,8 @@ def _run(settings: FinetuneSettings, command: str, resume: bool, documents: Docu
                 if count > 1:
                     print(f"seed {seed} ({len(reports) + 1} of {count})", file=sys.stderr)
                 fitted = fit(
-                    settings, prepared, tokenizer, collator, encoder_folder, folder, seed, device, not reports,
-                    world=world,
+                    settings, prepared, tokenizer, collator, encoder_folder, folder, seed, device, not reports, None,
+                    world,
                 )  # fmt: skip
                 report = reporting.single(settings, prepared, tokenizer, collator, fitted, command, pretraining)
                 if world.main:
