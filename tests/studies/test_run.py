@@ -44,6 +44,7 @@ def test_a_study_and_what_it_writes(run: Run, tmp_path: Path) -> None:
     assert cells["tail"]["error_percent"] == pytest.approx(sum(values) / 2)
     assert result["columns"][0]["documents"] == "20 labelled for training and validation, 10 tested of 20"
     assert result["notes"][0] == "films: made up."
+    assert result["notes"][1].endswith("2 layers of 32.")
     finding = result["findings"][0]
     assert finding["verdict"] in ("holds", "cannot tell", "does not hold")
     assert finding["reasons"][0].startswith("tail minus head: ")
@@ -214,3 +215,42 @@ def test_every_study_at_smoke(name: str, smoke_cache: Path, tmp_path: Path) -> N
     page = (tmp_path / "study.html").read_text()
     assert "these figures mean nothing" in page
     assert "<svg" in page
+
+
+def test_another_data_sets_test_texts_are_no_pre_training_texts(run: Run, tmp_path: Path) -> None:
+    """As in the paper's Yelp data: a part of one's test set is in the other's training set."""
+
+    def write(name: str, texts: list[str]) -> None:
+        lines = [f'"{1 + row % 2}","{text}"' for row, text in enumerate(texts)]
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+
+    def texts(kind: str, count: int) -> list[str]:
+        return [
+            f"the {kind} {row} is {'awful' if row % 2 else 'great'} , and this is {row * row} {kind}s ."
+            for row in range(count)
+        ]
+
+    write("p-train.csv", texts("film", 24))
+    write("p-test.csv", texts("bank", 10))
+    write("f-train.csv", texts("goal", 40) + texts("bank", 8))
+    write("f-test.csv", texts("war", 10))
+    (tmp_path / "yelp.toml").write_text(
+        '[yelp_polarity]\ndata = { dataset = "yelp_polarity", train = "p-train.csv", test = "p-test.csv" }\n'
+        '[yelp_full]\ndata = { dataset = "yelp_full", train = "f-train.csv", test = "f-test.csv" }\n'
+    )
+    rows = [{"name": "without"}, {"name": "with", "pretraining": {"on": ["yelp_full"]}}]
+    settings = {
+        "data": {"train_examples": 20}, "truncation": {"max_seq_len": 16},
+        "training": {"epochs": 1, "precision": "fp32"},
+    }  # fmt: skip
+    pretrain = {"training": {"steps": 2, "held_out": 4, "precision": "fp32"}, "pairs": {"sequence_len": 32}}
+    small = {"about": "small", "set": settings, "corpus": {"workers": 1}, "pretrain": pretrain}
+    change = {"columns": ["yelp_polarity", "yelp_full"], "rows": rows, "reference": "without", "findings": [],
+              "scales": {"small": small}}  # fmt: skip
+    result = run(change, datasets=str(tmp_path / "yelp.toml"), seeds=1)
+    places = [cell["runs"][0]["run"] for cell in result["cells"] if cell["row"] == "with"]
+    for place in places:
+        told = json.loads((Path(place) / "report.json").read_text())["further_pretraining"][0]
+        assert told["left_out"]["exact"] == 8
+        assert told["documents"] == 40
+        assert not told["transductive"]

@@ -13,7 +13,7 @@ from doctune.errors import ConfigError
 
 SCALES = ("smoke", "small", "full")
 NAMES = ("table2", "table3", "table4", "table5", "table6", "table7", "table8", "figure2", "figure3", "figure4")
-Share = float
+BUDGETS = {"steps", "tokens", "minutes"}
 
 
 class Pretraining(Settings):
@@ -137,7 +137,12 @@ def load_study(name: str, scale: str) -> tuple[str, Study, Scale]:
     common = read_toml(Path(str(folder / "scales.toml")))
     if scale not in common:
         raise ConfigError(f"--scale: no scale {scale!r}{did_you_mean(scale, common)}")
-    return path.stem, study, Scale.build(merge(common[scale], study.scales.get(scale, {})))
+    own = study.scales.get(scale, {})
+    budget = BUDGETS & own.get("pretrain", {}).get("training", {}).keys()
+    if budget:  # it takes the place of the common one, whatever that counts
+        training = common[scale]["pretrain"]["training"]
+        common[scale]["pretrain"]["training"] = {k: v for k, v in training.items() if k not in BUDGETS}
+    return path.stem, study, Scale.build(merge(common[scale], own))
 
 
 def described() -> list[tuple[str, str]]:

@@ -98,7 +98,7 @@ class Planner:
         tree = merge(self.scale.set, column.set, row.set)
         if layers is not None:
             tree = merge(tree, {"features": {"layers": layers}})
-        self._note(row, shape)
+        self._note(row, column, shape)
         fixed = row.set.get("features", {}).get("head") == "bilstm" and row.set["layerwise"]["freeze_encoder"]
         rate = default_learning_rate(shape.hidden_size, fixed) if row.rate is None else rate_for(row.rate, shape)
         tree = merge(tree, {"optimizer": {"learning_rate": rate}, "encoder": {"encoder": encoder}})
@@ -107,9 +107,10 @@ class Planner:
         runs = self._single(row, column, tree, contents, needs, shape.num_layers)
         return Cell(row.name, column.name, tuple(runs))
 
-    def _note(self, row: Row, shape: Shape) -> None:
-        """What a reader must know of an encoder that is not BERT-base."""
-        notes = []
+    def _note(self, row: Row, column: Column, shape: Shape) -> None:
+        """What a reader must know of the encoder, above all if it is not BERT-base."""
+        name = self.scale.encoders[column.encoder or row.encoder]
+        notes = [f"Encoder: {name}, {shape.num_layers} layers of {shape.hidden_size}."]
         if row.layers is not None and shape.num_layers != PAPER_LAYERS:
             notes.append(
                 f"The encoder has {shape.num_layers} layers: a row's layers of {PAPER_LAYERS} stand for those of "
