@@ -63,7 +63,7 @@ def test_a_curve_and_what_it_writes(curve: Curve, adapted: Path, tmp_path: Path)
     result = curve([20, 10], adapted=[adapted])
     out = tmp_path / "out"
     names = {path.name for path in out.iterdir()}
-    assert names == {"curve.json", "curve.csv", "curve.md", "curve.html", "error-by-labels.svg", "runs"}
+    assert names == {"curve.json", "curve.csv", "curve.md", "curve.html", "curve-1.svg", "runs"}
     assert json.loads((out / "curve.json").read_text()) == result
     assert result["rows"] == ["base", "adapted"]
     assert [(c["name"], c["x"]) for c in result["columns"]] == [("10 labels", 10), ("20 labels", 20)]
@@ -89,7 +89,7 @@ def test_a_curve_and_what_it_writes(curve: Curve, adapted: Path, tmp_path: Path)
     assert "paper" not in rows[0]
     assert "paper" not in page.lower()
     assert "paper" not in table.lower()
-    plot = ElementTree.parse(out / "error-by-labels.svg").getroot()
+    plot = ElementTree.parse(out / "curve-1.svg").getroot()
     assert len(plot.findall(f"{SVG}circle")) == 4
     assert len(plot.findall(f"{SVG}polyline")) == 2
     assert not list((out / "runs").rglob("model"))

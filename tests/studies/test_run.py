@@ -64,6 +64,7 @@ def test_a_study_and_what_it_writes(run: Run, tmp_path: Path) -> None:
     assert all(row["run"] in text for row in rows)
     page = (out / "study.html").read_text()
     assert page.count('<circle class="ring"') == 1
+    assert (out / "study-1.svg").read_text().count("<circle") == 2  # one difference here, one of the paper
     assert "no counterpart in 2 layers" in page
     assert "no counterpart in 2 layers" in summary(result)
     assert json.loads((out / "study.json").read_text())["cells"] == result["cells"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from markupsafe import Markup, escape
 
@@ -13,6 +13,10 @@ from doctune.studies.results import CellJson, StudyJson
 LABEL_LENGTH = 30
 MARKS = ("main", "other", "third", "fourth", "fifth", "sixth")
 """Styles of lines, in the order of the rows."""
+TrainingFigure = Literal["train_loss", "validation_error_percent"]
+TRAINING: dict[TrainingFigure, str] = {
+    "train_loss": "training loss", "validation_error_percent": "validation error %",
+}  # fmt: skip
 
 
 class Point(NamedTuple):
@@ -96,25 +100,14 @@ def error_lines(study: StudyJson) -> Markup:
     return _lines(lines, study["unit"], study["axis"], True)
 
 
-def training_lines(study: StudyJson, column: str) -> Markup:
-    """The training loss and the validation error of the first seed, step by step, a line for each row."""
-    cells = [c for c in study["cells"] if c["column"] == column and c.get("curve")]
-    losses = [
-        Line(
-            c["row"],
-            [Point(p["step"], p["train_loss"], p["train_loss"], p["train_loss"], c["row"]) for p in c["curve"]],
-        )
-        for c in cells
-    ]
-    errors = []
-    for c in cells:
-        values = [(p["step"], p["validation_error_percent"]) for p in c["curve"]]
-        errors.append(Line(c["row"], [Point(x, y, y, y, c["row"]) for x, y in values]))
-    if not cells:
-        return Markup("")
-    return _lines(losses, "training loss", study["axis"], False) + _lines(
-        errors, "validation error %", study["axis"], False
-    )
+def training_lines(study: StudyJson, column: str, what: TrainingFigure) -> Markup:
+    """The training loss or the validation error of the first seed, step by step, a line for each row."""
+    lines = []
+    for cell in study["cells"]:
+        if cell["column"] == column and cell.get("curve"):
+            values = [(point["step"], point[what]) for point in cell["curve"]]
+            lines.append(Line(cell["row"], [Point(x, y, y, y, cell["row"]) for x, y in values]))
+    return _lines(lines, TRAINING[what], study["axis"], False)
 
 
 def _in(cell: CellJson, column: str) -> bool:

@@ -25,11 +25,12 @@ from doctune.settings import DataSettings, FinetuneSettings, from_flat
 from doctune.store.splits import number_of_examples
 from doctune.studies.command import Prepared, carry_out, check_failed, describe_plan
 from doctune.studies.content import encoder_content, source_content
-from doctune.studies.curve_report import PAGE, PLOT, STEM, sentences, summary, warnings, write_curve
+from doctune.studies.curve_report import PAGE, PLOT, STEM, sentences, summary, warnings
 from doctune.studies.definition import Column, Row, Scale, Study
 from doctune.studies.grid import Where, import_ray
 from doctune.studies.jobs import TOKENISED, Job, finished, read_documents
 from doctune.studies.plan import UNNAMED, Cell, Plan, Run, finetune_job
+from doctune.studies.report import write_study
 from doctune.studies.results import StudyJson
 from doctune.text.tokenizer import TextTokenizer
 
@@ -102,7 +103,7 @@ def run(
     result, failed = carry_out(one.ready, "given", on, workers, keep_models, command)
     result["notes"] += warnings(result, one.encoders, one.facts, one.part)
     result["sentences"] = sentences(result)
-    write_curve(one.ready.output, result)
+    write_study(one.ready.output, result, STEM)
     check_failed(failed, one.ready)
     return result
 

@@ -24,18 +24,15 @@ from doctune.evaluation.comparison import (
     sentence,
     verdict,
 )
-from doctune.evaluation.comparison_charts import standalone
 from doctune.evaluation.metrics import Metrics
-from doctune.evaluation.report import TABLE_WIDTH, pages
+from doctune.evaluation.report import TABLE_WIDTH
 from doctune.evaluation.schema import Report
-from doctune.files import write_text
-from doctune.studies.charts import error_lines
-from doctune.studies.report import shown, write_study
+from doctune.studies.report import shown
 from doctune.studies.results import CellJson, StudyJson
 
 STEM = "curve"
 PAGE = f"{STEM}.html"
-PLOT = "error-by-labels.svg"
+PLOT = f"{STEM}-1.svg"
 IN_A_ROW = 3
 """Encoders side by side on the terminal."""
 
@@ -45,14 +42,6 @@ class Point(NamedTuple):
 
     labels: int
     error: float
-
-
-def write_curve(folder: Path, curve: StudyJson) -> None:
-    """Write the page, the tables, the data and the plot."""
-    write_study(folder, curve, STEM)
-    plot = error_lines(curve)
-    if plot:
-        write_text(folder / PLOT, standalone(plot, pages().get_template("charts.css").render()))
 
 
 def sentences(curve: StudyJson) -> list[str]:

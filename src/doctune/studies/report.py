@@ -14,9 +14,10 @@ from typing import Literal, cast
 from markupsafe import Markup
 
 from doctune.evaluation.comparison import points
+from doctune.evaluation.comparison_charts import standalone
 from doctune.evaluation.report import TABLE_WIDTH, pages, writable
 from doctune.files import write_json, write_text
-from doctune.studies.charts import differences, error_lines, training_lines
+from doctune.studies.charts import TRAINING, differences, error_lines, training_lines
 from doctune.studies.results import CellJson, StudyJson
 
 PAGE = "study.html"
@@ -25,12 +26,15 @@ FIGURES_MEAN_NOTHING = "smoke"
 
 
 def write_study(folder: Path, study: StudyJson, stem: str = "study") -> None:
-    """Write the four files: stem.json, stem.csv, stem.md, stem.html."""
+    """Write stem.json, stem.csv, stem.md and stem.html, and each plot as a file of its own, stem-1.svg and so on."""
     safe = cast(StudyJson, writable(study))
     write_json(folder / f"{stem}.json", safe)
     write_text(folder / f"{stem}.csv", to_csv(safe))
     write_text(folder / f"{stem}.md", markdown(safe, stem))
     write_text(folder / f"{stem}.html", render_html(safe))
+    style = pages().get_template("charts.css").render()
+    for number, (_, plot) in enumerate(((caption, plot) for caption, plot in plots(safe) if plot), 1):
+        write_text(folder / f"{stem}-{number}.svg", standalone(plot, style))
 
 
 def to_csv(study: StudyJson) -> str:
@@ -105,7 +109,8 @@ def render_html(study: StudyJson) -> str:
 def plots(study: StudyJson) -> list[tuple[str, Markup]]:
     """The plots with their captions, as the study asks for."""
     if study["plot"] == "training":
-        return [(column["name"], training_lines(study, column["name"])) for column in study["columns"]]
+        return [(f"{c['name']}, {said}", training_lines(study, c["name"], what))
+                for c in study["columns"] for what, said in TRAINING.items()]  # fmt: skip
     if study["plot"] in ("over rows", "over columns"):
         return [(f"{study['unit']} over {study['axis']}", error_lines(study))]
     return [(column["name"], differences(study, column["name"])) for column in study["columns"]]
