@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 from doctune.errors import ConfigError
 from doctune.studies.command import Asked, Prepared, prepare
@@ -153,3 +155,19 @@ def test_a_bilstm_on_a_fixed_encoder_has_a_rate_of_its_own(tmp_path: Path) -> No
     rates = {job.about.partition(" ")[0]: job.settings["optimizer"]["learning_rate"]
              for job in prepared.plan.jobs if job.kind == "finetune"}  # fmt: skip
     assert (rates["BERT-Feat"], rates["BERT-FiT"]) == (1e-3, 5e-4)
+
+
+def test_a_column_without_an_encoder_is_left_out_aloud(
+    tmp_path: Path, tiny_encoder: Path, tiny_csv: Callable[..., Path]
+) -> None:
+    files = {"train": tiny_csv("train.csv").name, "test": tiny_csv("test.csv").name}
+    data = tmp_path / "data.toml"
+    data.write_text(tomli_w.dumps({name: {"data": files} for name in ("imdb", "sogou")}))
+    asked = Asked(
+        "table2", "small", datasets=str(data), cache=str(tmp_path / "runs"), encoders=(("base", str(tiny_encoder)),)
+    )
+    assert [column.name for column in prepare(asked).study.columns] == ["imdb"]
+    assert prepare(asked).notes == ("sogou is left out: no encoder for its language (--chinese-encoder).",)
+    both = replace(asked, encoders=(*asked.encoders, ("chinese", str(tiny_encoder))))
+    assert {cell.column for cell in prepare(both).plan.cells} == {"imdb", "sogou"}
+    assert prepare(both).notes == ()

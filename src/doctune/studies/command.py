@@ -49,6 +49,7 @@ class Prepared:
     plan: Plan
     cache: Path
     output: Path
+    notes: tuple[str, ...] = ()
 
 
 def study(name: str, command: str = "doctune.study", **asked: object) -> StudyJson:
@@ -81,7 +82,11 @@ def carry_out(
     with no_space_is_one_line(ready.output):
         ready.output.mkdir(parents=True, exist_ok=True)
     failed = run_jobs(ready.plan.jobs, ready.cache, on, workers, keep_models)
-    notes = [f"{data.name}: {data.note}." for data in ready.data.values() if data.note] + list(ready.plan.notes)
+    notes = [
+        *(f"{data.name}: {data.note}." for data in ready.data.values() if data.note),
+        *ready.notes,
+        *ready.plan.notes,
+    ]
     result = gather(
         ready.name, ready.study, scale, ready.scale, ready.plan, ready.seeds, ready.cache, failed, notes, command
     )
@@ -104,9 +109,11 @@ def prepare(asked: Asked) -> Prepared:
     scale = scale.model_copy(update={"encoders": {**scale.encoders, **dict(asked.encoders)}})
     known = [column.name for column in definition.columns]
     chosen = check_columns(asked.columns or scale.columns or known, known)
-    columns = tuple(c for c in definition.columns if c.name in chosen)
+    wanted = [c for c in definition.columns if c.name in chosen]
     # A column whose encoder this scale lacks needs no data.
-    columns = tuple(c for c in columns if c.encoder is None or scale.encoders.get(c.encoder))
+    columns = tuple(c for c in wanted if c.encoder is None or scale.encoders.get(c.encoder))
+    notes = tuple(f"{c.name} is left out: no encoder for its language (--{c.encoder}-encoder)." for c in wanted
+                  if c not in columns)  # fmt: skip
     if not columns:
         raise ConfigError(f"--columns {' '.join(chosen)}: no encoder for their language; give --chinese-encoder")
     definition = definition.model_copy(update={"columns": columns})
@@ -118,7 +125,7 @@ def prepare(asked: Asked) -> Prepared:
     if output.is_file():
         raise ConfigError(f"output: {output} is a file; give a directory")
     plan = Planner(definition, scale, data, seeds, cache).plan()
-    return Prepared(name, definition, scale, data, seeds, plan, cache, output)
+    return Prepared(name, definition, scale, data, seeds, plan, cache, output, notes)
 
 
 def describe(asked: Asked) -> str:
@@ -131,6 +138,7 @@ def describe_plan(ready: Prepared) -> str:
     lines = [ready.study.title, ready.scale.about, ""]
     lines += [f"{job.kind:<10} {job.about}{' (done)' if finished(job, ready.cache) else ''}" for job in ready.plan.jobs]
     lines += [f"{'-':<10} {c.row} · {c.column}: {c.absent}" for c in ready.plan.cells if c.absent]
+    lines += ready.notes
     left = sum(not finished(job, ready.cache) for job in ready.plan.jobs)
     return "\n".join([*lines, "", f"{left} of {len(ready.plan.jobs)} runs to do; result: {ready.output}"])
 
