@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,13 @@ def test_a_file_that_was_damaged_inside(tmp_path: Path, tokenizer: TextTokenizer
         file.write(b"\xff" * (size // 8))
     with pytest.raises(DataError, match="not a shard"):
         Shard(path)
+
+
+def test_several_at_once_fill_one_cache(tmp_path: Path, tokenizer: TextTokenizer) -> None:
+    """As runs of a study do: the same documents are tokenised once, and others do not come in between."""
+    kinds = [[Example(str(i), f"{word} film {i}") for i in range(60)] for word in ("good", "bad", "long")]
+    with ThreadPoolExecutor(3) as pool:
+        built = list(pool.map(lambda number: cached_shard(kinds[number % 3], tokenizer, tmp_path, "train"), range(9)))
+    for number, one in enumerate(built):
+        assert [one.shard.value("text", row) for row in range(60)] == [e.text for e in kinds[number % 3]]
+    assert len(list(tmp_path.glob("*.arrow"))) == 3

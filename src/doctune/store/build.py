@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import filelock
 import pyarrow as pa
 
 from doctune.errors import DataError
@@ -40,7 +42,8 @@ def build_shard(
     """
     digest = hashlib.sha256(tokenizer.hash.encode())
     counts = {"seen": 0, "empty": 0}
-    path = folder / f"{name}.arrow"
+    # Named by nobody else: several processes may fill one folder.
+    path = folder / f"{name}-{uuid.uuid4().hex}.arrow"
     progress = Progress(None, f"tokenise {name}", "documents") if show_progress else None
     with progress or contextlib.nullcontext():
         write_shard(path, _chunks(examples, tokenizer, digest, counts, progress))
@@ -64,11 +67,13 @@ def cached_shard(examples: Iterable[Example], tokenizer: TextTokenizer, cache: P
         _update(digest, example)
     note = cache / f"{name}-{digest.hexdigest()[:16]}.empty"
     path = note.with_suffix(".arrow")
-    if path.is_file() and note.is_file():
-        return Built(Shard(path), int(note.read_text()))
-    built = build_shard(examples, tokenizer, cache, name)
-    with atomic_path(note) as temporary:
-        temporary.write_text(str(built.left_out_empty))
+    cache.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(note.with_suffix(".lock")):  # of several processes one tokenises
+        if path.is_file() and note.is_file():
+            return Built(Shard(path), int(note.read_text()))
+        built = build_shard(examples, tokenizer, cache, name)
+        with atomic_path(note) as temporary:
+            temporary.write_text(str(built.left_out_empty))
     return built
 
 
