@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from doctune.errors import DataError
 from doctune.examples import Example
-from doctune.files import atomic_path
+from doctune.files import atomic_path, no_space_is_one_line
 from doctune.progress import Progress
 from doctune.store.shards import ROWS_PER_CHUNK, SCHEMA, Shard, write_shard
 from doctune.text.tokenizer import TextTokenizer
@@ -67,14 +67,28 @@ def cached_shard(examples: Iterable[Example], tokenizer: TextTokenizer, cache: P
         _update(digest, example)
     note = cache / f"{name}-{digest.hexdigest()[:16]}.empty"
     path = note.with_suffix(".arrow")
-    cache.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(note.with_suffix(".lock")):  # of several processes one tokenises
-        if path.is_file() and note.is_file():
-            return Built(Shard(path), int(note.read_text()))
+    found = _cached(path, note)
+    if found is not None:
+        return found
+    lock = filelock.FileLock(note.with_suffix(".lock"))
+    with no_space_is_one_line(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:  # of several processes one tokenises
+        found = _cached(path, note)
+        if found is not None:
+            return found
         built = build_shard(examples, tokenizer, cache, name)
         with atomic_path(note) as temporary:
             temporary.write_text(str(built.left_out_empty))
+    finally:
+        lock.release()
     return built
+
+
+def _cached(path: Path, note: Path) -> Built | None:
+    """What an earlier run made, whole."""
+    return Built(Shard(path), int(note.read_text())) if path.is_file() and note.is_file() else None
 
 
 def _chunks(
