@@ -49,7 +49,9 @@ class World:
         """The device of this process where the settings say `name`: each has a GPU of its own, or the processor."""
         if self.size == 1 or name not in ("auto", "cuda"):
             return name
-        return f"cuda:{self.local_rank}" if torch.cuda.is_available() else "cpu" if name == "auto" else name
+        if not torch.cuda.is_available():
+            return "cpu" if name == "auto" else name
+        return f"cuda:{self.local_rank % torch.cuda.device_count()}"
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum over all processes, in place."""
@@ -180,7 +182,8 @@ def open_world(device: str) -> Iterator[World]:
     """Join the processes that torchrun started, for as long as the block lasts; without torchrun there is one.
 
     `device` as in the settings: gradients go over NCCL between GPUs, over gloo between processors, everything else over
-    gloo. What others than rank 0 print inside the block is dropped. Raises `ConfigError` where they cannot be joined.
+    gloo. Where a machine has more processes than GPUs, they share these, and all goes over gloo. What others than rank
+    0 print inside the block is dropped. Raises `ConfigError` where they cannot be joined.
     """
     world = launched()
     if world.size == 1:
@@ -188,11 +191,12 @@ def open_world(device: str) -> Iterator[World]:
         return
     import torch.distributed as dist
 
-    on_gpu = device != "cpu" and torch.cuda.is_available()
-    if on_gpu and world.local_rank < torch.cuda.device_count():
-        torch.cuda.set_device(world.local_rank)
+    gpus = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
+    if gpus:
+        torch.cuda.set_device(world.local_rank % gpus)
+    one_each = int(os.environ.get("LOCAL_WORLD_SIZE", str(world.size))) <= gpus  # NCCL knows no other way
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if one_each else "gloo", timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise ConfigError(

@@ -124,7 +124,9 @@ class HiddenStates:
     def sequence_of(self) -> Tensor:
         """The sequence that each token belongs to: int64 [T]."""
         lengths = self.cu_seqlens.diff()
-        return torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+        numbers = torch.arange(len(lengths), device=lengths.device)
+        # The size is known: without it a GPU would have to be waited for.
+        return torch.repeat_interleave(numbers, lengths, output_size=len(self.layers[0]))
 
 
 def one_token_each(x: Tensor) -> HiddenStates:

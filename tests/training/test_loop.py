@@ -22,6 +22,8 @@ from doctune.store.build import build_shard
 from doctune.store.splits import Dataset, make_dataset
 from doctune.text.tokenizer import TextTokenizer
 from doctune.text.truncation import HeadOnly
+from doctune.training import loop
+from doctune.training.ahead import Ahead
 from doctune.training.budget import Budget
 from doctune.training.layerwise import parameter_groups
 from doctune.training.log import MetricsLog
@@ -229,3 +231,16 @@ def test_a_checkpoint_of_another_run_is_refused(run: Run, tmp_path: Path) -> Non
 def test_no_checkpoint_before_its_time(run: Run, tmp_path: Path) -> None:
     run(checkpoints=Checkpoints(tmp_path / "checkpoint", 60.0, "one"))
     assert not (tmp_path / "checkpoint").exists()
+
+
+def test_batches_made_ahead_are_the_same(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a GPU has it: the same weights in the end, the same position in a checkpoint, and nothing beyond the end."""
+    plain, outcome = run(epochs=2)
+    monkeypatch.setattr(loop, "ASYNCHRONOUS", ("cpu",))
+    made: list[int] = []
+    monkeypatch.setattr(
+        Ahead, "make", lambda self, step, share, make=Ahead.make: (made.append(step), make(self, step, share))
+    )
+    ahead, _ = run(epochs=2)
+    assert torch.equal(weights(plain), weights(ahead))
+    assert made == list(range(outcome.steps))

@@ -1,5 +1,7 @@
 """Attention over a packed row: sequences of near-equal length are gathered into buckets and multiplied in batches.
 
+That is for processors; on a GPU in bf16 `encoders/flash.py` attends to the row as it is.
+
 transformers calls `packed_attention` through its attention interface with q, k, v as [1, heads, T, head_dim] and the
 `layout` keyword of the model call. Nothing attends across sequences, and no token is a pad on the way out.
 The backward pass is written by hand: autograd through slices would fill a whole-size tensor of zeros per bucket.
@@ -14,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from doctune.encoders import flash
+from doctune.encoders.flash import FlashAttention, Spans
 from doctune.encoders.layout import Bucket, Layout, ended
 
 NAME = "doctune_packed"
@@ -40,14 +44,68 @@ def packed_attention(
     `sliding_window` is one more than the reach to each side (ModernBERT's local layers). Source of the calling
     convention: transformers' `AttentionInterface`.
     """
-    layout: Layout = kwargs["layout"]
+    layout: Layout | Spans = kwargs["layout"]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     reach = None if sliding_window is None else sliding_window - 1
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    if isinstance(layout, Spans):
+        # Rotations may have made float32 of queries and keys.
+        same = (q.to(v.dtype), k.to(v.dtype), v)
+        attended: Tensor = FlashAttention.apply(*same, layout, scale, dropout, reach)  # type: ignore[no-untyped-call]
+        return attended.unsqueeze(0), None
     if dropout > 0.0 or layout.longest > LONG:
         return _through_autograd(q, k, v, layout, scale, dropout, reach).unsqueeze(0), None
     out: Tensor = _PackedAttention.apply(q, k, v, layout, scale, reach)  # type: ignore[no-untyped-call]
     return out.unsqueeze(0), None
+
+
+def attend_rows(query: Tensor | None, joined: Tensor, layout: Layout | Spans) -> tuple[Tensor, list[Tensor]]:
+    """Attention of the tokens that attend, [Q, H], and what its backward pass needs.
+
+    `joined` [T, 3, heads, d] has query, key and value of all tokens; or [T, 2, heads, d] key and value, and `query`
+    [Q, heads, d] those of the layout's `rows`.
+    """
+    scale = joined.shape[-1] ** -0.5
+    if isinstance(layout, Spans):
+        own, key, value = (query, *joined.unbind(1)) if query is not None else joined.unbind(1)
+        out, saved = flash.attend(own if layout.order is None else own[layout.order], key, value, layout, scale)
+        return (out if layout.back is None else out[layout.back]).flatten(1), saved
+    places = joined.index_select(0, layout.keys.rows)
+    if query is None:
+        own, key, value = places.unbind(1)
+    else:
+        own, (key, value) = query.index_select(0, layout.queries.rows), places.unbind(1)
+    out, saved = attend(own, key, value, layout, scale)
+    return out.index_select(0, layout.queries.of).flatten(1), saved
+
+
+def attend_rows_backward(
+    branch: Tensor, weight: Tensor, saved: Sequence[Tensor], layout: Layout | Spans, heads: int
+) -> tuple[Tensor | None, Tensor]:
+    """The gradients of `attend_rows`' query, None if it had none, and of `joined` [T, 3 * H or 2 * H].
+
+    The gradient of its result is `branch` [Q, H] times `weight` [H, H].
+    """
+    size = weight.shape[1]
+    shape, scale = (-1, heads, size // heads), (size // heads) ** -0.5
+    if isinstance(layout, Spans):
+        on_context = torch.mm(branch, weight).view(shape)
+        on_context = on_context if layout.order is None else on_context[layout.order]
+        on_query, on_key, on_value = flash.attend_backward(on_context, saved, layout, scale)
+        if layout.back is None:
+            return None, torch.stack((on_query, on_key, on_value), 1).flatten(1)
+        return on_query[layout.back].flatten(1), torch.stack((on_key, on_value), 1).flatten(1)
+    # Here and below one row of zeros more: pads read it, and so do rows that only fill up.
+    on_context = branch.new_empty(len(branch) + 1, size)
+    torch.mm(branch, weight, out=on_context[:-1])
+    on_context[-1] = 0
+    gathered = on_context.view(shape).index_select(0, layout.queries.rows_or_end)
+    joined = gathered.new_empty(len(layout.keys.rows) + 1, 3 if layout.rows is None else 2, *gathered.shape[1:])
+    joined[-1] = 0
+    query = joined[:, 0] if layout.rows is None else torch.empty_like(gathered)
+    attend_backward(gathered, (query, joined[:, -2], joined[:, -1]), saved, layout, scale)
+    on_joined = joined.index_select(0, layout.keys.of).flatten(1)
+    return None if layout.rows is None else query.index_select(0, layout.queries.of).flatten(1), on_joined
 
 
 def attend(

@@ -1,4 +1,7 @@
-"""Dropout whose masks are drawn as random bytes: on a CPU `bernoulli_` costs more than a small encoder's softmax."""
+"""Dropout whose masks are drawn as random bytes: on a CPU `bernoulli_` costs more than a small encoder's softmax.
+
+On a GPU it is PyTorch's own, whose mask costs nothing beside the bytes that it reads and writes.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,22 @@ def keep_mask(x: Tensor, p: float) -> tuple[Tensor, float]:
     return keep.flatten()[:count].view(x.shape), LEVELS / (LEVELS - threshold)
 
 
+def dropped_and_added(x: Tensor, branch: Tensor, p: float) -> tuple[Tensor, Tensor, float]:
+    """x + dropout(branch), with the mask and the inverse of the share kept; the mask is empty if nothing is dropped."""
+    if round(p * LEVELS) == 0:
+        return x + branch, x.new_empty(0), 1.0
+    if x.is_cuda:
+        dropped, keep = torch.native_dropout(branch, p, True)
+        return dropped.add_(x), keep, 1.0 / (1.0 - p)
+    keep, scale = keep_mask(branch, p)
+    return torch.addcmul(x, branch, keep, value=scale), keep, scale
+
+
 def scaled(x: Tensor, keep: Tensor, scale: float) -> Tensor:
     """x * keep * scale in one pass, the scale in float32 whatever the type: rounded to bf16 it would be off."""
+    if keep.dtype == torch.bool:
+        gradient: Tensor = torch.ops.aten.native_dropout_backward(x, keep, scale)
+        return gradient
     return torch.addcmul(x.new_zeros(()), x, keep, value=scale)
 
 
@@ -46,6 +63,8 @@ class ByteDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or round(self.p * LEVELS) == 0 or not x.numel():
             return x
+        if x.is_cuda:
+            return nn.functional.dropout(x, self.p)
         keep, scale = keep_mask(x, self.p)
         dropped: Tensor = _Dropout.apply(x, keep, scale)  # type: ignore[no-untyped-call]
         return dropped

@@ -11,8 +11,9 @@ from transformers import PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 from transformers.modeling_utils import AttentionInterface
 
-from doctune.encoders import attention
+from doctune.encoders import attention, flash
 from doctune.encoders.base import Family, LayerCapture, layer_of
+from doctune.encoders.flash import Spans
 from doctune.encoders.layout import Layout
 from doctune.encoders.post_norm import PostNormLayer
 from doctune.tensors import Batch, HiddenStates
@@ -106,8 +107,7 @@ class PackedEncoder(TransformersEncoder):
         return bool(fast) or super().recompute_activations()
 
     def _states(self, batch: Batch, rows: Tensor | None) -> HiddenStates:
-        fills = all(isinstance(layer, PostNormLayer) for layer in _layers(self.model, self.family))
-        layout = Layout.of(batch, self.config.num_attention_heads, rows, fills)
+        layout = self._layout(batch, rows)
 
         def filled(x: Tensor, value: int) -> Tensor:
             return nn.functional.pad(x, (0, layout.num_filling), value=value).unsqueeze(0)
@@ -121,6 +121,13 @@ class PackedEncoder(TransformersEncoder):
         # The highest layer may have given the rows that are read, and those are fewer than the tokens.
         states = tuple(x[0, : batch.num_tokens] for x in outputs)
         return HiddenStates(states, batch.cu_seqlens, batch.window_of, batch.num_documents)
+
+    def _layout(self, batch: Batch, rows: Tensor | None) -> Layout | Spans:
+        heads = self.config.num_attention_heads
+        if flash.usable(batch.input_ids.device, self.hidden_size // heads):
+            return Spans.of(batch, rows)
+        fills = all(isinstance(layer, PostNormLayer) for layer in _layers(self.model, self.family))
+        return Layout.of(batch, heads, rows, fills)
 
 
 def use_fast_layers(model: PreTrainedModel, family: Family) -> None:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 from torch.utils.checkpoint import checkpoint
 
-from doctune.encoders.attention import LONG, attend, attend_backward
-from doctune.encoders.dropout import LEVELS, keep_mask, scaled
+from doctune.encoders.attention import LONG, attend_rows, attend_rows_backward
+from doctune.encoders.dropout import dropped_and_added, scaled
+from doctune.encoders.flash import Spans
 from doctune.encoders.layout import Layout
 
 aten = torch.ops.aten
@@ -27,7 +28,7 @@ aten = torch.ops.aten
 class Call:
     """What a call of a layer knows beside its tensors."""
 
-    layout: Layout
+    layout: Layout | Spans
     heads: int
     dropout: tuple[float, float]
     epsilon: tuple[float, float]
@@ -60,7 +61,7 @@ class PostNormLayer(nn.Module):
         names = dict(layer.named_modules())
         return all(part in names for part in parts) and config.hidden_act == "gelu"
 
-    def forward(self, hidden_states: Tensor, *args: Any, layout: Layout, **kwargs: Any) -> Tensor:
+    def forward(self, hidden_states: Tensor, *args: Any, layout: Layout | Spans, **kwargs: Any) -> Tensor:
         """[1, T, H] to [1, T, H]; in the highest layer to [1, Q, H] if the layout says that Q rows are read.
 
         What else transformers gives its layers is for decoders.
@@ -70,16 +71,16 @@ class PostNormLayer(nn.Module):
             return out
         return self._either(hidden_states, layout)
 
-    def _either(self, hidden_states: Tensor, layout: Layout) -> Tensor:
+    def _either(self, hidden_states: Tensor, layout: Layout | Spans) -> Tensor:
         """The plain layer where attention has dropout or a sequence is too long, else the fast one."""
         drops_attention = self.training and self.attention.self.dropout.p > 0
-        if not drops_attention and layout.longest <= LONG:
+        if not drops_attention and (isinstance(layout, Spans) or layout.longest <= LONG):
             return self._fast(hidden_states[0], layout).unsqueeze(0)
         out: Tensor = self.plain(hidden_states, None, layout=layout)
         rows = None if layout.top is None or not self.highest else layout.top.rows
         return out if rows is None else out.index_select(1, rows)
 
-    def _fast(self, x: Tensor, layout: Layout) -> Tensor:
+    def _fast(self, x: Tensor, layout: Layout | Spans) -> Tensor:
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         first, second = self.attention.output, self.output
@@ -102,7 +103,7 @@ class PostNormLayer(nn.Module):
         return [p for module in (*dense, *norms) for p in (module.weight, module.bias)]
 
     def _converted(self, parameters: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """Weights and biases of the products in their type, q, k and v in one.
+        """Weights and biases of the products in their type, q, k and v in one; behind them those of the norms.
 
         Made anew for every pass that records gradients: a step of the optimiser may have come between, and PyTorch's
         fused steps leave no trace in a tensor's version. Kept from one pass without gradients to the next.
@@ -110,7 +111,7 @@ class PostNormLayer(nn.Module):
         if torch.is_grad_enabled():
             self._weights = ()
             return _convert(parameters, dtype)
-        made_of = (dtype, *((p._version, p.data_ptr()) for p in parameters[:12]))
+        made_of = (dtype, *((p._version, p.data_ptr()) for p in parameters))
         if not self._weights or made_of != self._made_of:
             self._weights, self._made_of = _convert(parameters, dtype), made_of
         return self._weights
@@ -118,13 +119,22 @@ class PostNormLayer(nn.Module):
 
 @torch.no_grad()
 def _convert(parameters: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    if parameters[0].is_cuda:
+        # One call for all: on a GPU a small encoder waits for calls, not for bytes. Its norms take one type only.
+        given = [*parameters[0:6:2], *parameters[1:6:2], *parameters[6:]]
+        flat = torch.empty(sum(p.numel() for p in given), dtype=dtype, device=given[0].device)
+        pieces = torch.split(flat, [p.numel() for p in given])
+        parts = [piece.view_as(p) for piece, p in zip(pieces, given, strict=True)]
+        torch._foreach_copy_(parts, given)
+        weights, biases = (sum(p.numel() for p in some) for some in (given[:3], given[3:6]))
+        return (flat[:weights].view(-1, given[0].shape[1]), flat[weights : weights + biases], *parts[6:])
     joined = []
     for part in (parameters[0:6:2], parameters[1:6:2]):
         whole = part[0].new_empty((3, *part[0].shape), dtype=dtype)
         for into, parameter in zip(whole, part, strict=True):
             into.copy_(parameter)
         joined.append(whole.flatten(0, 1))
-    return (*joined, *(p.detach().to(dtype) for p in parameters[6:12]))
+    return (*joined, *(p.detach().to(dtype) for p in parameters[6:12]), *(p.detach() for p in parameters[12:]))
 
 
 class _Layer(torch.autograd.Function):
@@ -132,31 +142,27 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, call: Call, weights: tuple[Tensor, ...], *parameters: Tensor) -> Tensor:
-        w_qkv, b_qkv, w_out, b_out, w_up, b_up, w_down, b_down = weights
+        w_qkv, b_qkv, w_out, b_out, w_up, b_up, w_down, b_down, *norms = weights
         layout, size = call.layout, x.shape[1]
         head = (call.heads, size // call.heads)
         if layout.rows is None:
             read = x
-            joined = linear(x, w_qkv, b_qkv).view(-1, 3, *head).index_select(0, layout.keys.rows)
-            q, k, v = joined.unbind(1)
+            context, saved = attend_rows(None, linear(x, w_qkv, b_qkv).view(-1, 3, *head), layout)
         else:
             read = x.index_select(0, layout.rows)
-            q = linear(read, w_qkv[:size], b_qkv[:size]).view(-1, *head).index_select(0, layout.queries.rows)
-            joined = linear(x, w_qkv[size:], b_qkv[size:]).view(-1, 2, *head).index_select(0, layout.keys.rows)
-            k, v = joined.unbind(1)
-        context, saved = attend(q, k, v, layout, head[1] ** -0.5)
-        context = context.index_select(0, layout.queries.of).flatten(1)
-        first, keep_first, scale_first = _residual(read, linear(context, w_out, b_out), call.dropout[0])
-        normed, *statistics_first = _norm(first, parameters[12], parameters[13], call.epsilon[0])
+            q = linear(read, w_qkv[:size], b_qkv[:size]).view(-1, *head)
+            context, saved = attend_rows(q, linear(x, w_qkv[size:], b_qkv[size:]).view(-1, 2, *head), layout)
+        first, keep_first, scale_first = dropped_and_added(read, linear(context, w_out, b_out), call.dropout[0])
+        normed, *statistics_first = _norm(first, norms[0], norms[1], call.epsilon[0])
         up = linear(normed, w_up, b_up)
         active = gelu(up)
         down = linear(active, w_down, b_down)
-        second, keep_second, scale_second = _residual(normed, down, call.dropout[1])
-        out, *statistics_second = _norm(second, parameters[14], parameters[15], call.epsilon[1])
+        second, keep_second, scale_second = dropped_and_added(normed, down, call.dropout[1])
+        out, *statistics_second = _norm(second, norms[2], norms[3], call.epsilon[1])
         ctx.call, ctx.scales = call, (scale_first, scale_second)
         ctx.save_for_backward(
             x, read, context, first, *statistics_first, normed, up, active, second, *statistics_second, keep_first,
-            keep_second, *weights, *parameters[12:16], *saved,
+            keep_second, *weights, *saved,
         )  # fmt: skip
         return out
 
@@ -187,35 +193,16 @@ class _Layer(torch.autograd.Function):
         grad, grads[12], grads[13] = _norm_backward(grad, first, mean_1, rstd_1, norms[:2], wanted[12:14])
         branch = _dropped(grad, keep_1, ctx.scales[0])
         dense(3, branch, context)
-        # Here and below one row of zeros more: pads read it, and so do rows that only fill up.
-        on_context = branch.new_empty(len(branch) + 1, size)
-        torch.mm(branch, w_out, out=on_context[:-1])
-        on_context[-1] = 0
-        gathered = on_context.view(-1, call.heads, size // call.heads).index_select(0, layout.queries.rows_or_end)
-        parts = 3 if layout.rows is None else 2
-        joined = gathered.new_empty(len(layout.keys.rows) + 1, parts, *gathered.shape[1:])
-        joined[-1] = 0
-        query = joined[:, 0] if layout.rows is None else torch.empty_like(gathered)
-        attend_backward(gathered, (query, joined[:, -2], joined[:, -1]), saved, layout, gathered.shape[-1] ** -0.5)
-        on_keys = joined.index_select(0, layout.keys.of).flatten(1)
-        if layout.rows is None:
+        on_queries, on_keys = attend_rows_backward(branch, w_out, saved, layout, call.heads)
+        if layout.rows is None or on_queries is None:
             dense(0, on_keys, x, parts=3)
             grad = torch.addmm(grad, on_keys, w_qkv)
         else:
-            on_queries = query.index_select(0, layout.queries.of).flatten(1)
             dense(0, on_queries, read)
             dense(1, on_keys, x, parts=2)
             of_rows = torch.addmm(grad, on_queries, w_qkv[:size])
             grad = torch.mm(on_keys, w_qkv[size:]).index_add_(0, layout.rows, of_rows)
         return (grad if ctx.needs_input_grad[0] else None, None, None, *grads)
-
-
-def _residual(x: Tensor, branch: Tensor, p: float) -> tuple[Tensor, Tensor, float]:
-    """x + dropout(branch), with the mask and the inverse of the share kept; the mask is empty if nothing is dropped."""
-    if round(p * LEVELS) == 0:
-        return x + branch, x.new_empty(0), 1.0
-    keep, scale = keep_mask(branch, p)
-    return torch.addcmul(x, branch, keep, value=scale), keep, scale
 
 
 def _dropped(grad: Tensor, keep: Tensor, scale: float) -> Tensor:
@@ -233,4 +220,4 @@ def _norm_backward(
     grad, weight, bias = aten.native_layer_norm_backward(
         grad, x, x.shape[1:], mean, rstd, norm[0], norm[1], (True, *wanted)
     )
-    return grad, weight, bias
+    return grad, None if weight is None else weight.float(), None if bias is None else bias.float()

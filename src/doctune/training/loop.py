@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import torch
@@ -20,6 +20,7 @@ from doctune.errors import TrainingError
 from doctune.models.folder import state_to_cpu
 from doctune.progress import Progress
 from doctune.tensors import ONE_TASK, Batch, Loss
+from doctune.training.ahead import Ahead
 from doctune.training.budget import Budget
 from doctune.training.log import MetricsLog
 from doctune.training.optim import clip_gradients
@@ -27,6 +28,8 @@ from doctune.training.schedule import Factor
 from doctune.training.state import Checkpoints, EpochRecord, Evaluation, TrainingState
 
 STEPS_PER_RECORD = 20
+# Devices that work by themselves once they are told what to do.
+ASYNCHRONOUS = ("cuda",)
 
 
 class Trainable(Protocol):
@@ -100,13 +103,14 @@ def train(
         state, best_weights = run.world.main_first(lambda: restore(model, run.optimizer))
         run.feed.seek(state.feed)
     log.forget_after(state.step)
+    ahead = Ahead(run.feed)
     stopped = False
     model.train()
     unit, total = run.bar
     with Progress(total, "train", "steps" if unit == "step" else unit, done=int(getattr(state, unit))) as progress:
         while budget.position(state) < budget.end and not stopped:
             before, counted = budget.position(state), int(getattr(state, unit))
-            norm, rate, losses, task = _timed_step(run, state)
+            norm, rate, losses, task = _timed_step(run, ahead, state)
             progress.advance(int(getattr(state, unit)) - counted, _note(state, unit))
             if (state.step - 1) % STEPS_PER_RECORD == 0:
                 epoch = round(state.step / run.feed.steps_per_epoch, 4)
@@ -129,7 +133,7 @@ def train(
     return Outcome(state.records, state.best, state.step, state.examples, state.tokens, state.seconds)
 
 
-def _timed_step(run: Run, state: TrainingState) -> tuple[float, float, dict[str, float], dict[str, str]]:
+def _timed_step(run: Run, ahead: Ahead, state: TrainingState) -> tuple[float, float, dict[str, float], dict[str, str]]:
     """One optimiser step, counted in `state`: gradient norm before clipping, highest learning rate, mean losses.
 
     And the task for the log, where there are several.
@@ -138,9 +142,11 @@ def _timed_step(run: Run, state: TrainingState) -> tuple[float, float, dict[str,
     # Each process has dropout of its own.
     own = () if run.world.size == 1 else (run.world.rank,)
     torch.manual_seed(seeding.derive(run.seed, "step", state.step, *own))
-    position = run.budget.position(state)
-    window = run.feed.window(state.step, position / run.budget.end)
-    sums, counts = _accumulate(run, window, state.step)
+    window = ahead.take(state.step, run.budget.position(state) / run.budget.end)
+    counts, done = _accumulate(run, window, state.step)
+    if run.device.torch.type in ASYNCHRONOUS:
+        _make_next(run, ahead, state, window)
+    sums = _summed(run, counts, done, state.step)
     norm = clip_gradients(run.optimizer, run.max_grad_norm)
     if not math.isfinite(norm):
         raise _not_finite("gradient", state.step, run, [int(row) for batch in window for row in batch.rows])
@@ -154,7 +160,7 @@ def _timed_step(run: Run, state: TrainingState) -> tuple[float, float, dict[str,
     state.step += 1
     state.examples += sum(batch.num_documents for batch in window)
     state.tokens += sum(batch.num_tokens for batch in window)
-    state.feed = run.feed.position()
+    state.feed = ahead.position
     state.seconds += time.perf_counter() - started
     if run.budget.unit == "seconds":
         # Clocks differ, and all processes must end with the same step.
@@ -164,10 +170,24 @@ def _timed_step(run: Run, state: TrainingState) -> tuple[float, float, dict[str,
     return norm, rate, means, {} if window[0].task == ONE_TASK else {"task": window[0].task}
 
 
-def _accumulate(run: Run, window: Sequence[Batch], step: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Forward and backward of the batches of one step; each loss's sum, and its count over the whole window.
+def _make_next(run: Run, ahead: Ahead, state: TrainingState, window: Sequence[Batch]) -> None:
+    """Make the next step's batches, if there will be one: a GPU is busy with what it was given meanwhile."""
+    if run.budget.unit == "seconds":
+        return  # nobody knows yet how far the run will be
+    tokens = sum(batch.num_tokens for batch in window)
+    position = run.budget.position(replace(state, step=state.step + 1, tokens=state.tokens + tokens))
+    if position < run.budget.end:
+        ahead.make(state.step + 1, position / run.budget.end)
 
-    Of several processes each computes its share of every batch; sums and gradients are those of all of them.
+
+Done = list[tuple[Batch, dict[str, Tensor]]]
+"""The batches that went through the model, on its device, each with the sum of each of its losses."""
+
+
+def _accumulate(run: Run, window: Sequence[Batch], step: int) -> tuple[dict[str, float], Done]:
+    """Forward and backward of the batches of one step, divided by each loss's count over the whole window.
+
+    Of several processes each computes its share of every batch.
     """
     counts: dict[str, float] = {}
     for batch in window:
@@ -175,24 +195,35 @@ def _accumulate(run: Run, window: Sequence[Batch], step: int) -> tuple[dict[str,
             counts[name] = counts.get(name, 0.0) + count
     if not any(count > 0 for count in counts.values()):
         raise TrainingError(f"step {step + 1}: every document has class weight 0; mend training.class_weights")
-    sums, error = dict.fromkeys(counts, 0.0), None
+    done: Done = []
     for batch in window:
         mine = share(batch, run.world.rank, run.world.size)
-        if mine is None or error is not None:
+        if mine is None:
             continue
         moved = mine.to(run.device.torch)
         with run.device.autocast():
-            losses, logits = run.model.losses(moved)
-        for name, loss in losses.items():
-            value = loss.sum.item()
-            if not math.isfinite(value) and error is None:
-                error = _not_finite("loss", step, run, _culprits(moved, logits))
-            sums[name] += value
-        if error is not None and run.world.size == 1:
-            raise error
+            losses, _ = run.model.losses(moved)
+        done.append((moved, {name: loss.sum.detach() for name, loss in losses.items()}))
         parts = [loss.sum / counts[name] for name, loss in losses.items() if counts[name] > 0]
         torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
-    return sums if run.world.size == 1 else _add_up(run, sums, error), counts
+    return counts, done
+
+
+def _summed(run: Run, counts: dict[str, float], done: Done, step: int) -> dict[str, float]:
+    """Each loss's sum; raises where one is not finite. Of several processes sums and gradients are those of all.
+
+    Read only now, behind the backward passes: a GPU has been given all of its work before it is waited for.
+    """
+    sums, error = dict.fromkeys(counts, 0.0), None
+    for batch, losses in done:
+        values = {name: total.item() for name, total in losses.items()}
+        for name, value in values.items():
+            sums[name] += value
+        if error is None and not all(map(math.isfinite, values.values())):
+            error = _not_finite("loss", step, run, _culprits(run, batch))
+    if error is not None and run.world.size == 1:
+        raise error
+    return sums if run.world.size == 1 else _add_up(run, sums, error)
 
 
 def _add_up(run: Run, sums: dict[str, float], error: TrainingError | None) -> dict[str, float]:
@@ -246,8 +277,11 @@ def _note(state: TrainingState, unit: str) -> str:
     return text if unit in ("examples", "tokens") else f"{text}, {state.tokens / state.seconds:,.0f} tokens/s"
 
 
-def _culprits(batch: Batch, logits: Tensor) -> list[int]:
-    """The documents whose logits are not finite; all of the batch if none stands out."""
+@torch.no_grad()
+def _culprits(run: Run, batch: Batch) -> list[int]:
+    """The documents whose logits are not finite, computed once more; all of the batch if none stands out."""
+    with run.device.autocast():
+        _, logits = run.model.losses(batch)
     bad = ~torch.isfinite(logits.float()).all(dim=-1)
     stands_out = bool(bad.any()) and len(bad) == len(batch.rows)
     rows = batch.rows[bad.nonzero().flatten()] if stands_out else batch.rows

@@ -87,9 +87,10 @@ def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> float:
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    length = float(norm)  # a GPU is waited for here, once a step
     if isinstance(optimizer, torch.optim.AdamW) and norm.device.type in ("cpu", "cuda"):
-        over = max_norm > 0 and math.isfinite(norm) and float(norm) > max_norm
+        over = max_norm > 0 and math.isfinite(length) and length > max_norm
         optimizer.grad_scale = (norm + 1e-6) / max_norm if over else None  # type: ignore[attr-defined]
     elif max_norm > 0 and not (isinstance(optimizer, BertAdam) and optimizer.max_grad_norm > 0):
         torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
-    return float(norm)
+    return length
