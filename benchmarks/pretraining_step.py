@@ -91,14 +91,14 @@ def our_way(
     return OurLoop(model, groups, sequences.feed(steps), folder, precision, sequences.seed, clips_per_tensor=False)
 
 
-def peer_model(folder: Path) -> Any:
+def peer_model(folder: Path, **config: Any) -> Any:
     """transformers' own class with the same weights."""
     from transformers import BertForPreTraining
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    return BertForPreTraining.from_pretrained(folder, dtype=torch.float32)
+    return BertForPreTraining.from_pretrained(folder, dtype=torch.float32, **config)
 
 
 def padded(batch: MaskedBatch) -> dict[str, torch.Tensor]:
@@ -152,7 +152,7 @@ def count_work(rounds: list[list[MaskedBatch]], shape: measure.Shape, steps: int
     work = Work("step", steps)
     for batches in rounds:
         lengths = [length for batch in batches for length in batch.lengths]
-        read = [rows for batch in batches for rows in _read(batch)]
+        read = [rows for batch in batches for rows in rows_read(batch)]
         masked = sum(len(batch.masked_positions) for batch in batches)
         whole = measure.encoder_flops(shape, lengths) + measure.words_flops(shape, sum(lengths))
         needed = measure.encoder_flops(shape, lengths, read) + measure.words_flops(shape, masked)
@@ -160,7 +160,7 @@ def count_work(rounds: list[list[MaskedBatch]], shape: measure.Shape, steps: int
     return work
 
 
-def _read(batch: MaskedBatch) -> list[int]:
+def rows_read(batch: MaskedBatch) -> list[int]:
     """How many rows of each sequence the heads read: [CLS] and the masked tokens."""
     sequence = torch.searchsorted(batch.cu_seqlens, batch.masked_positions, right=True) - 1
     counts: list[int] = (torch.bincount(sequence, minlength=len(batch.lengths)) + 1).tolist()
