@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from doctune.cli.flags import Arguments, command_line, settings_flags, settings_tree
 from doctune.cli.training import SECTIONS
@@ -10,10 +11,11 @@ from doctune.errors import ConfigError
 
 STUDY_USAGE = """
   doctune study --list
-  doctune study NAME|FILE.toml [--scale smoke|small|full] [--data DIR | --datasets FILE.toml] [--output DIR]"""
+  doctune study NAME|FILE.toml [...] [--scale smoke|small|full] [--data DIR | --datasets FILE.toml] [--output DIR]"""
 STUDY_EXAMPLES = """examples:
   doctune study table2 --scale smoke
   doctune study table3 --data DATA --output runs/table3             (DATA/imdb holds IMDb's files)
+  doctune study table2 table3 figure4 --data DATA --output runs     (together: runs/table2, runs/table3, ...)
   doctune study table5 --datasets data.toml --columns imdb trec --on processes --workers 4
   doctune study figure4 --scale full --data DATA --on ray
 A study that was interrupted, or some of whose runs failed, goes on when the same command is run again.
@@ -38,7 +40,7 @@ GOES_ON = "what is finished stays: run the same command again to go on"
 def study(command: argparse.ArgumentParser) -> None:
     command.usage = STUDY_USAGE
     command.epilog = STUDY_EXAMPLES
-    command.add_argument("name", nargs="?", metavar="NAME", help="a study of --list, or a TOML file like theirs")
+    command.add_argument("names", nargs="*", metavar="NAME", help="a study of --list, or a TOML file like theirs")
     command.add_argument("--list", action="store_true", help="print the studies that there are")
     command.add_argument(
         "--scale", choices=["smoke", "small", "full"], default="small",
@@ -61,7 +63,11 @@ def study(command: argparse.ArgumentParser) -> None:
         "--keep-models", action="store_true", help="keep the classifiers of all runs; default: only figures"
     )
     where = command.add_argument_group("where")
-    where.add_argument("--output", metavar="DIR", help="folder of the result (default: runs/studies/NAME-SCALE)")
+    where.add_argument(
+        "--output",
+        metavar="DIR",
+        help="folder of the result, of several studies a folder for each (default: runs/studies/NAME-SCALE)",
+    )
     where.add_argument(
         "--cache", metavar="DIR", help="folder of the runs, which studies share (default: runs/studies/runs)"
     )
@@ -85,19 +91,26 @@ def _run_study(args: Arguments) -> None:
     if args.list:
         print(listing())
         return
-    if args.name is None:
+    if not args.names:
         raise ConfigError("NAME: must be given: one of doctune study --list, or a TOML file")
+    if len({Path(name).stem for name in args.names}) < len(args.names):
+        raise ConfigError(f"NAME: {' '.join(args.names)}: a name stands twice")
     for flag in ("seeds", "workers"):
         value = getattr(args, flag)
         if value is not None and value < 1:
             raise ConfigError(f"--{flag}: {value}; give 1 or more")
     given = {"base": args.encoder, "large": args.large_encoder, "chinese": args.chinese_encoder}
-    asked = Asked(
-        args.name, args.scale, args.data, args.datasets, None if args.columns is None else tuple(args.columns),
-        tuple((role, name) for role, name in given.items() if name is not None), args.seeds, args.output, args.cache,
-        args.on, args.workers, args.keep_models,
-    )  # fmt: skip
-    main(asked, command_line(), args.dry_run)
+    several = []
+    for name in args.names:
+        output = (
+            args.output if args.output is None or len(args.names) == 1 else str(Path(args.output) / Path(name).stem)
+        )
+        several.append(Asked(
+            name, args.scale, args.data, args.datasets, None if args.columns is None else tuple(args.columns),
+            tuple((role, name) for role, name in given.items() if name is not None), args.seeds, output, args.cache,
+            args.on, args.workers, args.keep_models,
+        ))  # fmt: skip
+    main(several, command_line(), args.dry_run)
 
 
 def curve(command: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,40 +67,55 @@ def run(asked: Asked, command: str) -> StudyJson:
 
     Runs that fail do not stop the others; after all of them a `TrainingError` names the first.
     """
-    if asked.on == "ray":
+    return run_together([asked], command)[0]
+
+
+def run_together(several: Sequence[Asked], command: str) -> list[StudyJson]:
+    """As `run`, for studies whose runs are one grid: what several want is done once, and nobody waits for the others.
+
+    They have the same cache, and are done in the same place.
+    """
+    first = several[0]
+    if first.on == "ray":
         import_ray()
-    ready = prepare(asked)
-    result, failed = carry_out(ready, asked.scale, asked.on, asked.workers, asked.keep_models, command)
-    write_study(ready.output, result)
-    check_failed(failed, ready)
-    return result
+    made = [prepare(asked) for asked in several]
+    failed = do_runs(made, first.on, first.workers, first.keep_models)
+    results = []
+    for asked, ready in zip(several, made, strict=True):
+        results.append(result_of(ready, asked.scale, failed, command))
+        write_study(ready.output, results[-1])
+    check_failed(failed, made)
+    return results
 
 
-def carry_out(
-    ready: Prepared, scale: str, on: Where, workers: int | None, keep_models: bool, command: str
-) -> tuple[StudyJson, dict[str, str]]:
-    """Do the runs that are missing; the result, and what went wrong by the key of the run."""
-    with no_space_is_one_line(ready.output):
-        ready.output.mkdir(parents=True, exist_ok=True)
-    failed = run_jobs(ready.plan.jobs, ready.cache, on, workers, keep_models)
+def do_runs(several: Sequence[Prepared], on: Where, workers: int | None, keep_models: bool) -> dict[str, str]:
+    """Do the runs that are missing; what went wrong by the key of the run."""
+    for ready in several:
+        with no_space_is_one_line(ready.output):
+            ready.output.mkdir(parents=True, exist_ok=True)
+    jobs = {job.key: job for ready in several for job in ready.plan.jobs}
+    return run_jobs(list(jobs.values()), several[0].cache, on, workers, keep_models)
+
+
+def result_of(ready: Prepared, scale: str, failed: dict[str, str], command: str) -> StudyJson:
+    """The result of the runs that there are."""
     notes = [
         *(f"{data.name}: {data.note}." for data in ready.data.values() if data.note),
         *ready.notes,
         *ready.plan.notes,
     ]
-    result = gather(
+    return gather(
         ready.name, ready.study, scale, ready.scale, ready.plan, ready.seeds, ready.cache, failed, notes, command
     )
-    return result, failed
 
 
-def check_failed(failed: dict[str, str], ready: Prepared) -> None:
+def check_failed(failed: dict[str, str], several: Sequence[Prepared]) -> None:
     """A `TrainingError` that names the first of the runs that failed."""
     if failed:
-        first = next(iter(failed.values()))
+        first, jobs = next(iter(failed.values())), {job.key for ready in several for job in ready.plan.jobs}
         raise TrainingError(
-            f"{len(failed)} of {len(ready.plan.jobs)} runs failed, the first: {first}. What there is of the study is "
-            f"in {ready.output}; the same command does what is missing"
+            f"{len(failed)} of {len(jobs)} runs failed, the first: {first}. What there is of the study is "
+            f"in {', '.join(str(ready.output) for ready in several)}; the same command does what is missing"
         )
 
 
@@ -148,12 +164,12 @@ def listing() -> str:
     return "\n".join(f"{name:<9} {title}" for name, title in described())
 
 
-def main(asked: Asked, command: str, dry_run: bool) -> None:
-    """The command: run the study, print its table and where the files are."""
+def main(several: Sequence[Asked], command: str, dry_run: bool) -> None:
+    """The command: run the studies, print their tables and where the files are."""
     if dry_run:
-        print(describe(asked))
+        print("\n\n".join(describe(asked) for asked in several))
         return
-    result = run(asked, command)
-    print(summary(result))
-    output = asked.output or f"{DEFAULT_FOLDER}/{result['name']}-{asked.scale}"
-    print(f"\npage   {output}/{PAGE}\ntable  {output}/study.md\ndata   {output}/study.csv, {output}/study.json")
+    for asked, result in zip(several, run_together(several, command), strict=True):
+        print(summary(result))
+        output = asked.output or f"{DEFAULT_FOLDER}/{result['name']}-{asked.scale}"
+        print(f"\npage   {output}/{PAGE}\ntable  {output}/study.md\ndata   {output}/study.csv, {output}/study.json\n")

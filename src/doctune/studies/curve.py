@@ -23,7 +23,7 @@ from doctune.files import no_space_is_one_line
 from doctune.readers import Source, sources
 from doctune.settings import DataSettings, FinetuneSettings, from_flat
 from doctune.store.splits import number_of_examples
-from doctune.studies.command import Prepared, carry_out, check_failed, describe_plan
+from doctune.studies.command import Prepared, check_failed, describe_plan, do_runs, result_of
 from doctune.studies.content import encoder_content, source_content
 from doctune.studies.curve_report import PAGE, PLOT, STEM, sentences, summary, warnings
 from doctune.studies.definition import Column, Row, Scale, Study
@@ -100,11 +100,12 @@ def run(
         raise ConfigError(f"--workers: {workers}; give 1 or more")
     one = prepare(settings, sizes, adapted)
     _check_documents(one, keep_models)
-    result, failed = carry_out(one.ready, "given", on, workers, keep_models, command)
+    failed = do_runs([one.ready], on, workers, keep_models)
+    result = result_of(one.ready, "given", failed, command)
     result["notes"] += warnings(result, one.encoders, one.facts, one.part)
     result["sentences"] = sentences(result)
     write_study(one.ready.output, result, STEM)
-    check_failed(failed, one.ready)
+    check_failed(failed, [one.ready])
     return result
 
 

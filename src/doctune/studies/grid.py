@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -21,70 +22,127 @@ Where = Literal["here", "processes", "ray"]
 
 
 def run_jobs(jobs: Sequence[Job], cache: Path, on: Where, workers: int | None, keep_models: bool) -> dict[str, str]:
-    """Do all jobs, those that others need first; gives what went wrong, by key. Done ones are not done again."""
+    """Do all jobs, each as soon as those that it needs are done; gives what went wrong, by key.
+
+    Done ones are not done again. Of those that can be done the ones that others need come first.
+    """
     failed: dict[str, str] = {}
-    telling = _Telling([job for job in jobs if not finished(job, cache)])
-    for level in _levels(jobs):
-        ready = []
-        for job in level:
-            reason = next((failed[need] for need in job.needs if need in failed), None)
-            if reason is not None:
-                failed[job.key] = reason
-            elif not finished(job, cache):
-                ready.append(job)
-        for job, done in _each(ready, cache, on, workers, keep_models, telling):
-            if done.error is not None:
-                failed[done.key] = done.error
-            telling.done(job, done)
+    left = {job.key: job for job in _needed_first(jobs) if not finished(job, cache)}
+    telling = _Telling(list(left.values()))
+    with _hands(on, cache, workers, keep_models, telling) as hands:
+        while left:
+            for job in list(left.values()):
+                reason = next((failed[need] for need in job.needs if need in failed), None)
+                if reason is not None:
+                    failed[job.key] = reason
+                    del left[job.key]
+            for job in left.values():
+                if hands.free and job.key not in hands.busy and not any(need in left for need in job.needs):
+                    hands.begin(job)
+            for job, done in hands.wait():
+                del left[job.key]
+                if done.error is not None:
+                    failed[done.key] = done.error
+                telling.done(job, done)
     return failed
 
 
-def _levels(jobs: Sequence[Job]) -> list[list[Job]]:
-    """The jobs in groups: each needs only jobs of the groups before."""
-    depth: dict[str, int] = {}
-    for job in jobs:  # in an order in which those that are needed come first
-        depth[job.key] = 1 + max((depth[need] for need in job.needs), default=-1)
-    return [[job for job in jobs if depth[job.key] == level] for level in range(max(depth.values(), default=-1) + 1)]
+def _needed_first(jobs: Sequence[Job]) -> list[Job]:
+    """Jobs that others need before those that nobody waits for, else in the order given."""
+    needed = {need for job in jobs for need in job.needs}
+    return sorted(jobs, key=lambda job: job.key not in needed)
 
 
-def _each(
-    jobs: Sequence[Job], cache: Path, on: Where, workers: int | None, keep_models: bool, telling: _Telling
-) -> Iterator[tuple[Job, Done]]:
-    """The jobs of one level as they are done."""
-    if not jobs:
-        return
-    if on == "here":
-        for job in jobs:
-            telling.begin(job)
-            yield job, execute(job, cache, keep_models)
-    elif on == "processes":
-        yield from _in_processes(jobs, cache, workers or os.cpu_count() or 1, keep_models)
+class _Hands:
+    """Whoever does jobs: `begin` gives one away, `wait` gives those that are done, one or more unless none is begun."""
+
+    def __init__(self, cache: Path, keep_models: bool) -> None:
+        self.cache, self.keep_models = cache, keep_models
+        self.busy: dict[str, Job] = {}
+        self.room = 1
+
+    @property
+    def free(self) -> bool:
+        """Whether another job could be begun now."""
+        return len(self.busy) < self.room
+
+    def begin(self, job: Job) -> None:
+        self.busy[job.key] = job
+
+    def wait(self) -> list[tuple[Job, Done]]:
+        return [(self.busy.pop(done.key), done) for done in self._next()] if self.busy else []
+
+    def _next(self) -> list[Done]:
+        raise NotImplementedError
+
+
+class _Here(_Hands):
+    """This process, which does the job when it is waited for."""
+
+    def __init__(self, cache: Path, keep_models: bool, telling: _Telling) -> None:
+        super().__init__(cache, keep_models)
+        self.telling = telling
+
+    def _next(self) -> list[Done]:
+        (job,) = self.busy.values()
+        self.telling.begin(job)
+        return [execute(job, self.cache, self.keep_models)]
+
+
+class _Processes(_Hands):
+    """Some processes, which share the cores."""
+
+    def __init__(self, cache: Path, keep_models: bool, pool: concurrent.futures.Executor, workers: int) -> None:
+        super().__init__(cache, keep_models)
+        self.pool, self.room = pool, workers
+        self.futures: set[concurrent.futures.Future[Done]] = set()
+
+    def begin(self, job: Job) -> None:
+        super().begin(job)
+        self.futures.add(self.pool.submit(execute, job, self.cache, self.keep_models, True))
+
+    def _next(self) -> list[Done]:
+        done, self.futures = concurrent.futures.wait(self.futures, return_when=concurrent.futures.FIRST_COMPLETED)
+        return [future.result() for future in done]
+
+
+class _Ray(_Hands):
+    """The cluster of RAY_ADDRESS, or one of this machine; the cache must be a folder that all its machines share."""
+
+    def __init__(self, cache: Path, keep_models: bool) -> None:
+        super().__init__(cache.resolve(), keep_models)
+        self.ray = import_ray()
+        if not self.ray.is_initialized():
+            self.ray.init(log_to_driver=False, include_dashboard=False)
+        gpus = 1 if self.ray.cluster_resources().get("GPU") else 0
+        self.task = self.ray.remote(num_gpus=gpus, max_retries=2)(execute)
+        self.room = sys.maxsize  # the cluster has a queue of its own
+        self.references: list[Any] = []
+
+    def begin(self, job: Job) -> None:
+        super().begin(job)
+        self.references.append(self.task.remote(job, self.cache, self.keep_models, True))
+
+    def _next(self) -> list[Done]:
+        done, self.references = self.ray.wait(self.references)
+        return [self.ray.get(reference) for reference in done]
+
+
+@contextlib.contextmanager
+def _hands(on: Where, cache: Path, workers: int | None, keep_models: bool, telling: _Telling) -> Iterator[_Hands]:
+    if not telling.left:
+        yield _Hands(cache, keep_models)
+    elif on == "here":
+        yield _Here(cache, keep_models, telling)
+    elif on == "ray":
+        yield _Ray(cache, keep_models)
     else:
-        yield from _on_ray(jobs, cache, keep_models)
-
-
-def _in_processes(jobs: Sequence[Job], cache: Path, workers: int, keep_models: bool) -> Iterator[tuple[Job, Done]]:
-    workers = min(workers, len(jobs))
-    threads = max((os.cpu_count() or 1) // workers, 1)
-    with concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (threads,)
-    ) as pool:
-        waiting = {pool.submit(execute, job, cache, keep_models, True): job for job in jobs}
-        for future in concurrent.futures.as_completed(waiting):
-            yield waiting[future], future.result()
-
-
-def _on_ray(jobs: Sequence[Job], cache: Path, keep_models: bool) -> Iterator[tuple[Job, Done]]:
-    """On the cluster of RAY_ADDRESS, or one of this machine; the cache must be a folder that all its machines share."""
-    ray = import_ray()
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False)
-    task = ray.remote(num_gpus=1 if ray.cluster_resources().get("GPU") else 0, max_retries=2)(execute)
-    waiting = {task.remote(job, cache.resolve(), keep_models, True): job for job in jobs}
-    while waiting:
-        ready, _ = ray.wait(list(waiting))
-        for reference in ready:
-            yield waiting.pop(reference), ray.get(reference)
+        cores = os.cpu_count() or 1
+        count = min(workers or cores, len(telling.left))
+        with concurrent.futures.ProcessPoolExecutor(
+            count, multiprocessing.get_context("spawn"), torch.set_num_threads, (max(cores // count, 1),)
+        ) as pool:
+            yield _Processes(cache, keep_models, pool, count)
 
 
 def import_ray() -> Any:
