@@ -60,7 +60,7 @@ def test_a_study_and_what_it_writes(run: Run, tmp_path: Path) -> None:
         assert Path(row["command"].split("--config ")[1].split(" ")[0]).is_file()
     text = (out / "study.md").read_text()
     assert "| head | " in text
-    assert "| 5.5 |" in text
+    assert "| 5.50 |" in text
     assert all(row["run"] in text for row in rows)
     page = (out / "study.html").read_text()
     assert page.count('<circle class="ring"') == 1
@@ -68,6 +68,17 @@ def test_a_study_and_what_it_writes(run: Run, tmp_path: Path) -> None:
     assert "no counterpart in 2 layers" in page
     assert "no counterpart in 2 layers" in summary(result)
     assert json.loads((out / "study.json").read_text())["cells"] == result["cells"]
+
+
+def test_runs_that_learnt_nothing_are_named(run: Run, tmp_path: Path) -> None:
+    row = {"name": "head", "rate": 1e-9}
+    result = run({"rows": [row], "findings": [], "reference": "head"})
+    assert len(result["warnings"]) == 1
+    assert result["warnings"][0].endswith("are part of their means: head, films: seeds 42, 43.")
+    out = tmp_path / "out"
+    assert 'class="warning"' in (out / "study.html").read_text()
+    assert "- Warning: Runs that collapsed" in (out / "study.md").read_text()
+    assert "warning: Runs that collapsed" in summary(result)
 
 
 def test_a_cells_command_repeats_its_run(run: Run, tmp_path: Path) -> None:

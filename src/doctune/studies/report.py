@@ -22,7 +22,8 @@ from doctune.studies.results import CellJson, StudyJson
 
 PAGE = "study.html"
 NOTHING = "–"
-FIGURES_MEAN_NOTHING = "smoke"
+FIGURES_MEAN_NOTHING, CURVE = "smoke", "given"
+"""Scales: that of the smoke test, and that of learning curves."""
 
 
 def write_study(folder: Path, study: StudyJson, stem: str = "study") -> None:
@@ -79,7 +80,8 @@ def markdown(study: StudyJson, stem: str = "study") -> str:
         lines.append(f"| {' | '.join([_escaped(row), *(_escaped(v) for cell in cells for v in shown(cell)[:each])])} |")
     lines += ["", f"Cells: {study['unit']}; in brackets {_interval_note(study)}", ""]
     lines += [f"- {c['name']}: {c['documents']}." for c in columns if c["documents"]]
-    lines += [f"- {_escaped(note)}" for note in study["notes"]]
+    lines += [f"- {_escaped(note)}" for note in _notes(study)]
+    lines += [f"- Warning: {_escaped(one)}" for one in warnings(study)]
     if study["findings"]:
         lines += ["", "## The paper's findings" if paper else "## Findings", ""]
     lines += [f"- **{f['verdict']}**, {f['column']}: {_escaped(f['text'])} {_escaped('; '.join(f['reasons']))}"
@@ -102,8 +104,19 @@ def render_html(study: StudyJson) -> str:
     rows = [(row, [shown(_cell(study, row, name)) for name in names]) for row in study["rows"]]
     return pages().get_template("study.html").render(
         study=study, rows=rows, paper=with_paper(study), sentences=study.get("sentences", ()), plots=plots(study),
-        interval_note=_interval_note(study), means_nothing=study["scale"] == FIGURES_MEAN_NOTHING,
+        interval_note=_interval_note(study), notes=_notes(study), warnings=warnings(study),
     )  # fmt: skip
+
+
+def warnings(study: StudyJson) -> list[str]:
+    """What a reader must know before believing the figures; all notes of a learning curve are of that kind."""
+    if study["scale"] == FIGURES_MEAN_NOTHING:
+        return ["A smoke test: these figures mean nothing."]
+    return [*(study["notes"] if study["scale"] == CURVE else ()), *study.get("warnings", ())]
+
+
+def _notes(study: StudyJson) -> list[str]:
+    return [] if study["scale"] == CURVE else study["notes"]
 
 
 def plots(study: StudyJson) -> list[tuple[str, Markup]]:
@@ -112,7 +125,7 @@ def plots(study: StudyJson) -> list[tuple[str, Markup]]:
         return [(f"{c['name']}, {said}", training_lines(study, c["name"], what))
                 for c in study["columns"] for what, said in TRAINING.items()]  # fmt: skip
     if study["plot"] in ("over rows", "over columns"):
-        return [(f"{study['unit']} over {study['axis']}", error_lines(study))]
+        return [(f"{study['unit'].capitalize()} over {study['axis']}", error_lines(study))]
     return [(column["name"], differences(study, column["name"])) for column in study["columns"]]
 
 
@@ -131,6 +144,8 @@ def summary(study: StudyJson) -> str:
     for finding in study["findings"]:
         said = f"{finding['verdict']} ({finding['column']}): {finding['text']} {'; '.join(finding['reasons'])}"
         lines += textwrap.wrap(said, TABLE_WIDTH, subsequent_indent="  ")
+    for warning in warnings(study):
+        lines += textwrap.wrap(f"warning: {warning}", TABLE_WIDTH, subsequent_indent="  ")
     return "\n".join(lines)
 
 
@@ -138,7 +153,7 @@ def shown(cell: CellJson | None) -> tuple[str, str]:
     """What a cell shows of itself and of the paper."""
     if cell is None:
         return NOTHING, NOTHING
-    paper = NOTHING if cell["paper"] is None else f"{cell['paper']:g}"
+    paper = NOTHING if cell["paper"] is None else f"{cell['paper']:.2f}"
     if cell["error_percent"] is None or cell["interval_percent"] is None:
         return cell["absent"] or NOTHING, paper
     low, high = cell["interval_percent"]

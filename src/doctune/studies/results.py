@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 import doctune
 from doctune.errors import DataError
-from doctune.evaluation.compare import Difference, paired_bootstrap_over_seeds, seed_interval
+from doctune.evaluation.compare import Difference, is_collapsed, paired_bootstrap_over_seeds, seed_interval
 from doctune.evaluation.comparison import Answers, points, read_answers
 from doctune.evaluation.metrics import Metrics
 from doctune.evaluation.schema import Report
@@ -73,7 +73,7 @@ class ColumnJson(TypedDict):
 
 
 class StudyJson(TypedDict):
-    """All of study.json. `sentences` say what a learning curve shows."""
+    """All of study.json. `sentences` say what a learning curve shows, `warnings` which runs learnt nothing."""
 
     doctune: str
     created: str
@@ -95,6 +95,7 @@ class StudyJson(TypedDict):
     findings: list[FindingJson]
     notes: list[str]
     sentences: NotRequired[list[str]]
+    warnings: NotRequired[list[str]]
     command: str
 
 
@@ -127,7 +128,7 @@ def gather(
         cells=cells,
         findings=[_finding(one, column.name, found) for one in study.findings for column in present
                   if one.columns is None or column.name in one.columns],
-        notes=list(notes), command=command,
+        notes=list(notes), warnings=_collapsed(cells, found), command=command,
     )  # fmt: skip
 
 
@@ -173,6 +174,20 @@ def _cell(
              "validation_error_percent": e["validation"]["error_percent"]} for e in read.reports[0]["epochs"]
         ]  # fmt: skip
     return made
+
+
+def _collapsed(cells: Sequence[CellJson], found: dict[tuple[str, str], Read | None]) -> list[str]:
+    """A sentence that names the runs which learnt nothing, if there are any."""
+    said = []
+    for cell in cells:
+        read = found[cell["row"], cell["column"]]
+        judged = [Metrics.from_json(one["test"] or one["validation"]) for one in (read.reports if read else ())]
+        seeds = [str(run["seed"]) for run, one in zip(cell["runs"], judged, strict=True) if is_collapsed(one)]
+        if seeds:
+            said.append(f"{cell['row']}, {cell['column']}: seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}")
+    if not said:
+        return []
+    return [f"Runs that collapsed, that is, learnt nothing, and are part of their means: {'; '.join(said)}."]
 
 
 def _difference(a: Read, b: Read) -> Difference:
