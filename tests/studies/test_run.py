@@ -16,7 +16,7 @@ import pytest
 
 from doctune.commands import finetune
 from doctune.config import ConfigError
-from doctune.errors import TrainingError
+from doctune.errors import TrainingError, UserError
 from doctune.studies import grid, jobs
 from doctune.studies.command import Asked, prepare
 from doctune.studies.definition import NAMES
@@ -138,6 +138,14 @@ def test_a_run_that_fails_does_not_stop_the_others(run: Run, tmp_path: Path) -> 
     assert cells["bad"]["absent"].startswith("failed: truncation.max_seq_len")
     assert len(cells["tail"]["runs"]) == 2
     assert "failed: " in (tmp_path / "out" / "study.md").read_text()
+
+
+def test_a_cache_that_cannot_be_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: there is a file where a folder is needed"):
+        prepare(Asked("table3", "smoke", cache=str(tmp_path / "file")))
+    with pytest.raises(UserError, match="file: there is a file where a folder is needed"):
+        grid.run_jobs([jobs.make_job("corpus", {}, 1, "any")], tmp_path / "file", "here", None, False)
 
 
 def test_what_needs_a_failed_run_fails_too(tmp_path: Path) -> None:

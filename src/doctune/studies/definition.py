@@ -132,7 +132,7 @@ def load_study(name: str, scale: str) -> tuple[str, Study, Scale]:
     if name in NAMES:
         path = Path(str(folder / f"{name}.toml"))
     elif path.suffix != ".toml":
-        raise ConfigError(f"study: no study {name!r}{did_you_mean(name, NAMES)}, or a TOML file")
+        raise ConfigError(f"study: no study {name!r}, and no TOML file{did_you_mean(name, NAMES)}")
     study = Study.build(read_toml(path))
     common = read_toml(Path(str(folder / "scales.toml")))
     if scale not in common:
