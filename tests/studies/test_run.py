@@ -70,6 +70,21 @@ def test_a_study_and_what_it_writes(run: Run, tmp_path: Path) -> None:
     assert json.loads((out / "study.json").read_text())["cells"] == result["cells"]
 
 
+def test_average_reductions_and_rows_that_are_only_cited(run: Run, tmp_path: Path) -> None:
+    rows = [{"name": "others", "paper": {"films": 9.0}, "cited": True}, {"name": "head", "paper": {"films": 5.5}},
+            {"name": "one layer", "paper": {"films": 6.6}, "layers": [5]}]  # fmt: skip
+    result = run({"rows": rows, "findings": [], "reduction_against": "head"}, seeds=1)
+    errors = {cell["row"]: cell["error_percent"] for cell in result["cells"]}
+    assert errors["others"] is None
+    (one,) = result["reductions"]
+    assert (one["row"], one["against"], one["columns"]) == ("one layer", "head", 1)
+    assert one["percent"] == pytest.approx(100 * (errors["head"] - errors["one layer"]) / errors["head"])
+    assert one["paper_percent"] == pytest.approx(-20)
+    for text in (summary(result), *((tmp_path / "out" / f"study.{kind}").read_text() for kind in ("md", "html"))):
+        assert "in the paper 20.00 % more." in " ".join(text.split())
+        assert "9.00" in text
+
+
 def test_runs_that_learnt_nothing_are_named(run: Run, tmp_path: Path) -> None:
     row = {"name": "head", "rate": 1e-9}
     result = run({"rows": [row], "findings": [], "reference": "head"})
@@ -224,7 +239,7 @@ def test_every_study_at_smoke(name: str, smoke_cache: Path, tmp_path: Path) -> N
     rows = {row.name: row for row in prepare(asked).study.rows}
     for cell in result["cells"]:
         if cell["absent"]:
-            assert cell["absent"].startswith(("no counterpart in 4 layers", "not in the paper"))
+            assert cell["absent"].startswith(("no counterpart in 4 layers", "not in the paper", "cited"))
         else:
             assert len(cell["runs"]) == 1
             assert 0 <= float(cell["error_percent"] or 0) <= 100

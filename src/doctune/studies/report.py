@@ -18,6 +18,7 @@ from doctune.evaluation.comparison_charts import standalone
 from doctune.evaluation.report import TABLE_WIDTH, pages, writable
 from doctune.files import write_json, write_text
 from doctune.studies.charts import TRAINING, differences, error_lines, training_lines
+from doctune.studies.plan import CITED
 from doctune.studies.results import CellJson, StudyJson
 
 PAGE = "study.html"
@@ -82,6 +83,9 @@ def markdown(study: StudyJson, stem: str = "study") -> str:
     lines += [f"- {c['name']}: {c['documents']}." for c in columns if c["documents"]]
     lines += [f"- {_escaped(note)}" for note in _notes(study)]
     lines += [f"- Warning: {_escaped(one)}" for one in warnings(study)]
+    lines += (
+        ["", "## Average reduction", "", *(f"- {_escaped(one)}" for one in told)] if (told := reductions(study)) else []
+    )
     if study["findings"]:
         lines += ["", "## The paper's findings" if paper else "## Findings", ""]
     lines += [f"- **{f['verdict']}**, {f['column']}: {_escaped(f['text'])} {_escaped('; '.join(f['reasons']))}"
@@ -105,6 +109,7 @@ def render_html(study: StudyJson) -> str:
     return pages().get_template("study.html").render(
         study=study, rows=rows, paper=with_paper(study), sentences=study.get("sentences", ()), plots=plots(study),
         interval_note=_interval_note(study), notes=_notes(study), warnings=warnings(study),
+        reductions=reductions(study),
     )  # fmt: skip
 
 
@@ -113,6 +118,20 @@ def warnings(study: StudyJson) -> list[str]:
     if study["scale"] == FIGURES_MEAN_NOTHING:
         return ["A smoke test: these figures mean nothing."]
     return [*(study["notes"] if study["scale"] == CURVE else ()), *study.get("warnings", ())]
+
+
+def reductions(study: StudyJson) -> list[str]:
+    """A line for each row whose average reduction of the error is told."""
+    return [
+        f"{one['row']}: {_fewer(one['percent'])} errors than {one['against']}, the mean of {one['columns']} data sets"
+        + ("" if one["paper_percent"] is None else f"; in the paper {_fewer(one['paper_percent'])}")
+        + "."
+        for one in study.get("reductions", ())
+    ]
+
+
+def _fewer(percent: float) -> str:
+    return f"{abs(percent):.2f} % {'fewer' if percent >= 0 else 'more'}"
 
 
 def _notes(study: StudyJson) -> list[str]:
@@ -139,8 +158,12 @@ def summary(study: StudyJson) -> str:
         lines.append(f"  {'':<{width}}  {unit:>26}" + (f"  {'paper':>6}" if papers else ""))
         for row in study["rows"]:
             here, paper = shown(_cell(study, row, column["name"]))
+            if (here, paper) == (CITED, NOTHING):
+                continue
             lines.append(f"  {row:<{width}}  {here:>26}" + (f"  {paper:>6}" if papers else ""))
         lines.append("")
+    for said in reductions(study):
+        lines += textwrap.wrap(said, TABLE_WIDTH, subsequent_indent="  ")
     for finding in study["findings"]:
         said = f"{finding['verdict']} ({finding['column']}): {finding['text']} {'; '.join(finding['reasons'])}"
         lines += textwrap.wrap(said, TABLE_WIDTH, subsequent_indent="  ")
