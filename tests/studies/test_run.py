@@ -191,6 +191,20 @@ def test_processes_give_the_same(run: Run, tmp_path: Path) -> None:
     assert errors(there) == errors(here)
 
 
+class Deadly:
+    """Whoever unpickles it is gone."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (1,)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_told_in_one_line(tmp_path: Path) -> None:
+    made = [jobs.make_job("corpus", {"sources": [Deadly()]}, number, f"job {number}") for number in range(3)]
+    failed = grid.run_jobs(made, tmp_path, "processes", 2, False)
+    assert failed == {job.key: grid.KILLED for job in made}
+
+
 RAY = """
 import sys, doctune, json
 from pathlib import Path

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from doctune.progress import duration
 from doctune.studies.jobs import Done, Job, execute, finished
 
 Where = Literal["here", "processes", "ray"]
+KILLED = "a process was killed from outside, perhaps for want of memory; try fewer at once"
 
 
 def run_jobs(jobs: Sequence[Job], cache: Path, on: Where, workers: int | None, keep_models: bool) -> dict[str, str]:
@@ -71,7 +73,11 @@ def _in_processes(jobs: Sequence[Job], cache: Path, workers: int, keep_models: b
     ) as pool:
         waiting = {pool.submit(execute, job, cache, keep_models, True): job for job in jobs}
         for future in concurrent.futures.as_completed(waiting):
-            yield waiting[future], future.result()
+            job = waiting[future]
+            try:
+                yield job, future.result()
+            except BrokenProcessPool:  # all that were waiting are told so, too
+                yield job, Done(job.key, error=KILLED)
 
 
 def _on_ray(jobs: Sequence[Job], cache: Path, keep_models: bool) -> Iterator[tuple[Job, Done]]:
@@ -84,7 +90,11 @@ def _on_ray(jobs: Sequence[Job], cache: Path, keep_models: bool) -> Iterator[tup
     while waiting:
         ready, _ = ray.wait(list(waiting))
         for reference in ready:
-            yield waiting.pop(reference), ray.get(reference)
+            job = waiting.pop(reference)
+            try:
+                yield job, ray.get(reference)
+            except ray.exceptions.RayError as error:
+                yield job, Done(job.key, error=f"{KILLED} ({type(error).__name__})")
 
 
 def import_ray() -> Any:
