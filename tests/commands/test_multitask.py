@@ -275,3 +275,5 @@ def test_bad_tasks(settings: dict[str, Any], cli: Callable[..., Any], tmp_path: 
         doctune.multitask(**{**settings, "tasks": [films, gone]})
     assert not (tmp_path / "run").exists()
     assert cli("multitask", "--task", "films").error.startswith("--task films: write NAME=DATASET:FOLDER")
+    error = cli("multitask", "--task", "films=imbd:IMDB").error
+    assert error == "--task films=imbd:IMDB: no such file, and no data set 'imbd'; did you mean 'imdb'?"
