@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import doctune
 from doctune.batches.share import share
 from doctune.cli import main
 from doctune.distributed import World, launched
+from doctune.files import open_text
 from doctune.tensors import Batch
 
 SOURCES = Path(doctune.__file__).parent
@@ -110,6 +112,42 @@ def test_several_tasks_with_two_processes_are_those_of_one(
         same_weights(folder / "model" / "model.safetensors", other / "model" / "model.safetensors")
         assert figures(folder) == figures(other)
     assert two.stdout.count("report  ") == 1
+
+
+@pytest.mark.slow
+def test_three_real_data_sets_with_two_processes_are_those_of_one(
+    shared: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """The first lines of TREC, AG's News and Yelp P. in their original files, with the leak guard."""
+    files = {
+        "trec": ("trec/train_5500.label", "trec/TREC_10.label", "latin-1"),
+        "ag_news": ("ag_news/train_subset.csv.xz", "ag_news/test.csv", "utf-8"),
+        "yelp_polarity": ("yelp_polarity/train_derived.csv.xz", "yelp_polarity/test_derived.csv.xz", "utf-8"),
+    }
+    config = ""
+    for name, (train, test, encoding) in files.items():
+        config += f'[[tasks]]\nname = "{name}"\n[tasks.data]\ndataset = "{name}"\n'
+        for part, file, count in (("train", train, 90), ("test", test, 30)):
+            path = tmp_path / f"{name}-{part}.csv"
+            with open_text(shared / "data" / file, encoding) as lines:
+                path.write_text("".join(islice(lines, count)), encoding=encoding)
+            config += f'{part} = "{path}"\n'
+    (tmp_path / "tasks.toml").write_text(config)
+    arguments = [
+        "multitask", "--config", tmp_path / "tasks.toml", "--encoder", tiny_encoder, "--max-seq-len", 48, "--epochs", 2,
+        "--batch-size", 6, "--learning-rate", 1e-3, "--continuation-epochs", 1, *COMMON,
+    ]  # fmt: skip
+    alone(*arguments, "--output", tmp_path / "1")
+    two = launch(*arguments, "--output", tmp_path / "2")
+    assert two.returncode == 0, two.stderr
+    folders = [path.parent for path in (tmp_path / "1").glob("*/*/report.json")]
+    assert {(folder.parent.name, folder.name) for folder in folders} == {
+        (stage, name) for stage in ("joint", "continued") for name in files
+    }
+    for folder in folders:
+        other = tmp_path / "2" / folder.relative_to(tmp_path / "1")
+        same_weights(folder / "model" / "model.safetensors", other / "model" / "model.safetensors")
+        assert figures(folder) == figures(other)
 
 
 @pytest.mark.slow

@@ -71,6 +71,10 @@ def test_bad_toml(fails: Fails, tmp_path: Path) -> None:
         (["--class-weights", "0", "0"], "step 1: every document has class weight 0"),
         (["--device", "abacus"], "abacus"),
         (["--data", "folder"], "--data FOLDER needs --dataset NAME"),
+        (["--layers", "some"], "features.layers: give numbers of layers, or all, found some"),
+        (["--layers", "1", "all"], "features.layers: give numbers of layers, or all, found 1 all"),
+        (["--layers", "9"], "features.layers: layer 9 does not exist: there are 2"),
+        (["--lstm-hidden", "20"], "lstm_hidden is for head = bilstm, found linear; leave lstm_hidden out"),
     ],
 )
 def test_bad_values(fails: Fails, flags: list[str], message: str) -> None:
@@ -102,7 +106,8 @@ def test_an_output_with_something_in_it_is_left_alone(finetune: Cli, tiny_csv: M
     run = tmp_path / "run"
     run.mkdir()
     (run / "precious.txt").write_text("years of work")
-    assert f"output: {run} is not empty" in finetune(tiny_csv()).error
+    said = finetune(tiny_csv()).error
+    assert said == f"output: {run} is not empty; give a new directory, or remove what is there"
     assert [(p.name, p.read_text()) for p in run.iterdir()] == [("precious.txt", "years of work")]
     assert f"output: {run / 'precious.txt'} is a file" in finetune(tiny_csv(), output=run / "precious.txt").error
     assert (run / "precious.txt").read_text() == "years of work"

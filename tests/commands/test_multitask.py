@@ -217,6 +217,31 @@ def test_the_command_line(
         assert description["truncation"]["max_seq_len"] == length
 
 
+@pytest.mark.parametrize("shared", ["head+tail", "windows"])
+def test_one_task_in_windows_and_one_without(settings: dict[str, Any], shared: str, tmp_path: Path) -> None:
+    films, news = settings["tasks"]
+    if shared == "windows":
+        changes: dict[str, Any] = {"truncation": "windows", "overlap": 2}
+        tasks = [films, {**news, "truncation": {"truncation": "head-only"}}]
+    else:
+        changes, tasks = {}, [{**films, "truncation": {"truncation": "windows", "overlap": 2}}, news]
+    doctune.multitask(**{**settings, **changes, "tasks": tasks, "window_pooling": "max", "max_seq_len": 8})
+    run = tmp_path / "run"
+    read = {}
+    for name in ("films", "news"):
+        for stage in ("joint", "continued"):
+            told = json.loads((run / stage / name / "model" / "doctune.json").read_text())
+            read[name, stage] = (
+                told["truncation"]["truncation"],
+                told["truncation"]["overlap"],
+                told["window_pooling"],
+            )
+    without = "head-only" if shared == "windows" else "head+tail"
+    assert {value for (name, _), value in read.items() if name == "films"} == {("windows", 2, "max")}
+    assert {value for (name, _), value in read.items() if name == "news"} == {(without, 0, "mean")}
+    assert '"windows"' in (run / "continued" / "films" / "predictions.jsonl").read_text()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -226,6 +251,8 @@ def test_the_command_line(
         ({"class_weights": [1.0, 2.0]}, r"task news: training\.class_weights: 2 weights for 3 classes"),
         ({"max_seq_len": 4096}, r"truncation\.max_seq_len: 4096 is more than"),
         ({"continuation_rate": 1}, "continuation_rate: no such setting"),
+        ({"window_pooling": "max"}, r"features\.window_pooling: max is for truncation = windows, which no task has"),
+        ({"layers": [7]}, r"features\.layers: layer 7 does not exist"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], changes: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -248,3 +275,5 @@ def test_bad_tasks(settings: dict[str, Any], cli: Callable[..., Any], tmp_path: 
         doctune.multitask(**{**settings, "tasks": [films, gone]})
     assert not (tmp_path / "run").exists()
     assert cli("multitask", "--task", "films").error.startswith("--task films: write NAME=DATASET:FOLDER")
+    error = cli("multitask", "--task", "films=imbd:IMDB").error
+    assert error == "--task films=imbd:IMDB: no such file, and no data set 'imbd'; did you mean 'imdb'?"

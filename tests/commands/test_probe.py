@@ -127,7 +127,8 @@ def test_what_is_wrong_leaves_nothing(tiny_csv: Callable[..., Path], tiny_encode
     assert not output.exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    with pytest.raises(ConfigError, match="is not empty"):
+    (tmp_path / "full" / "config.toml").touch()  # as another probe leaves it: there is no going on with one
+    with pytest.raises(ConfigError, match=r"is not empty; give a new directory, or remove what is there$"):
         doctune.probe(train=train, encoder=str(tiny_encoder), output=str(tmp_path / "full"))
     with pytest.raises(ConfigError, match="no such setting"):
         doctune.probe(train=train, encoder=str(tiny_encoder), output=str(output), epochs=3)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from doctune.evaluation.predict import _windows
 from doctune.evaluation.report import render_html
 from doctune.evaluation.window_charts import HEIGHT, WIDTH, deciding, window_bars
 
@@ -51,3 +52,7 @@ def test_a_page_with_windows(report: Any, parse: Any) -> None:
     assert "from token 500: <i>so</i> bad" in page.text
     assert "answered a<b with probability 0.900 · document 7 · 3 windows" in page.text
     assert "labelled" not in page.text[page.text.index("Which window decided") :]
+
+
+def test_a_window_that_adds_nothing_has_no_sign() -> None:
+    assert [str(one["weight"]) for one in _windows([(0, 5), (5, 5)], [-1e-9, -0.25])] == ["0.0", "-0.25"]

@@ -282,6 +282,27 @@ def test_memory_does_not_grow_with_the_document(
     assert most[80, 80] > 5 * most[80, 4]
 
 
+def test_50_000_tokens_need_the_memory_of_a_batch_of_short_texts(
+    family_folder: Callable[[str], Path], documents: Callable[..., Batch]
+) -> None:
+    """One document of 500 windows of 100 tokens beside an ordinary batch of 24 texts as long as a window."""
+    model = make(family_folder("bert"), "mean", "mean").train()
+    number = torch.arange(24)
+    short = replace(documents([24], 100), window_of=number, rows=number, labels=number % 2)
+    long = documents([500], 100)
+    most = []
+    for batch in (short, long):
+        gradients(model, batch)
+        with Living() as living:
+            gradients(model, batch)
+        most.append(living.most)
+    numbers = 500 * 100 * 8 * 12
+    vectors = 500 * 32 * 4 * 16
+    assert sum(long.lengths) > 49_900
+    assert most[1] <= most[0] + numbers + vectors
+    assert numbers + vectors < most[0] / 2  # so that the bound is one
+
+
 @pytest.mark.parametrize("window_pooling", ["mean", "max", "attention"])
 def test_what_is_saved_is_what_is_loaded(
     window_pooling: Any, family_folder: Callable[[str], Path], documents: Callable[..., Batch], tmp_path: Path

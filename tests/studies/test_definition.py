@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from doctune.config import ConfigError
+from doctune.config import ConfigError, merge
+from doctune.settings import FinetuneSettings
+from doctune.studies.datasets import DOMAINS
 from doctune.studies.definition import NAMES, SCALES, load_study
+from doctune.studies.results import CellJson, reductions
 
 TABLES = {
     "table2": "table2_long_text", "table3": "table3_layers_imdb", "table5": "table5_further_pretraining",
@@ -41,11 +44,9 @@ def test_the_papers_figures(name: str, shared: Path) -> None:
     table = json.loads((shared / "paper" / "tables.json").read_text())[TABLES[name]]
     theirs = {row[0]: dict(zip(table["columns"][1:], row[1:], strict=True)) for row in table["rows"]}
     ours = {row.name: row.paper for row in load_study(name, "full")[1].rows}
-    assert ours.keys() <= theirs.keys()
+    assert list(ours) == list(theirs)
     for row, figures in ours.items():
         assert figures == {column: value for column, value in theirs[row].items() if value is not None}
-    if name not in ("table6", "table8"):  # those also list the models of others
-        assert ours.keys() == theirs.keys()
 
 
 def test_the_papers_figures_of_table_4(shared: Path) -> None:
@@ -58,6 +59,54 @@ def test_the_papers_figures_of_table_4(shared: Path) -> None:
     assert ours == theirs
 
 
+def test_the_papers_figures_of_its_figures(shared: Path) -> None:
+    told = json.loads((shared / "paper" / "tables.json").read_text())
+    assert [row.rate for row in load_study("figure2", "full")[1].rows] == told["figure2_catastrophic_forgetting"][
+        "learning_rates"
+    ]
+    steps = {row.name: row.x for row in load_study("figure3", "full")[1].rows}
+    assert steps["100,000"] == 100_000 / load_study("figure3", "full")[2].pretrain["training"]["steps"]
+    few = {row.name: row.paper["0.4 %"] for row in load_study("figure4", "full")[1].rows}
+    said = ", ".join(f"{name} {value}" for name, value in few.items())
+    assert told["figure4_few_shot_imdb"]["finding"] == f"with 0.4% of the training data {said}"
+
+
+def test_the_papers_setting(shared: Path) -> None:
+    told = json.loads((shared / "paper" / "tables.json").read_text())["hyperparameters"]
+    full = load_study("table6", "full")[2]
+    pretraining, fine_tuning = told["further_pretraining"], told["fine_tuning"]
+    assert full.pretrain["training"] == {name: pretraining[name] for name in ("steps", "batch_size")}
+    assert full.pretrain["optimizer"]["learning_rate"] == pretraining["learning_rate"]
+    built = FinetuneSettings.build(
+        merge({"output": "x", "data": {"train": "x"}, "encoder": {"encoder": "x"}}, full.set)
+    )
+    assert built.training.batch_size == fine_tuning["batch_size"]
+    assert built.training.epochs == fine_tuning["max_epochs"]
+    assert built.truncation.max_seq_len == fine_tuning["max_seq_length"]
+    assert built.optimizer.betas == (fine_tuning["adam_beta1"], fine_tuning["adam_beta2"])
+    assert built.schedule.warmup == fine_tuning["warmup_proportion"]
+    assert (built.layerwise.layerwise, built.layerwise.layer_decay) == ("decay", fine_tuning["layerwise_decay"])
+    assert built.encoder.attention_dropout == fine_tuning["dropout"]
+    domains: dict[str, list[str]] = {}
+    for name, domain in DOMAINS.items():
+        domains.setdefault(domain, []).append(name)
+    assert domains == told["domains"]
+
+
+def test_the_average_reductions_are_those_of_the_paper(shared: Path) -> None:
+    told = json.loads((shared / "paper" / "tables.json").read_text())["table6_comparison"]
+    study = load_study("table6", "full")[1]
+    cells = [
+        CellJson(
+            row=row.name, column=column, error_percent=None if row.cited else error, interval_percent=None,
+            paper=error, runs=[], absent="",
+        )
+        for row in study.rows for column, error in row.paper.items()
+    ]  # fmt: skip
+    found = {one["row"]: one["paper_percent"] for one in reductions(study, cells)}
+    assert found == pytest.approx(told["average_error_reduction_vs_bert_feat_percent"], abs=0.01)
+
+
 LEAST: dict[str, Any] = {
     "title": "a", "question": "b", "reference": "one", "columns": ["imdb"], "rows": [{"name": "one"}, {"name": "two"}],
 }  # fmt: skip
@@ -67,6 +116,7 @@ LEAST: dict[str, Any] = {
     ("change", "message"),
     [
         ({"reference": "on"}, "no row 'on'; did you mean 'one'"),
+        ({"reduction_against": "tow"}, "no row 'tow'; did you mean 'two'"),
         ({"findings": [{"text": "x", "better": "one", "than": ["tow"]}]}, "no row 'tow'; did you mean 'two'"),
         ({"rows": [{"name": "one", "columns": ["imbd"]}]}, "no column 'imbd'; did you mean 'imdb'"),
         ({"rows": [{"name": "one"}, {"name": "one"}]}, "a name stands twice"),

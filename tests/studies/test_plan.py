@@ -130,6 +130,8 @@ def test_rates_follow_the_width(scale: str, tmp_path: Path, tiny_encoder: Path, 
     [
         ({"datasets": None}, "--data: must be given"),
         ({"datasets": None, "data": "nowhere"}, "--data nowhere: no such folder"),
+        ({"data": "."}, "--data and --datasets: both say where the data are; give one of them"),
+        ({"scale": "smoke"}, "--datasets: this scale reads docstrings of installed libraries only; leave it out"),
         ({"columns": ("film",)}, "no column 'film'; did you mean 'films'"),
         ({"encoders": (("base", "no/such/folder"),)}, "no such folder"),
     ],

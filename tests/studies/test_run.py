@@ -16,7 +16,7 @@ import pytest
 
 from doctune.commands import finetune
 from doctune.config import ConfigError
-from doctune.errors import TrainingError
+from doctune.errors import TrainingError, UserError
 from doctune.studies import grid, jobs
 from doctune.studies.command import Asked, prepare
 from doctune.studies.definition import NAMES
@@ -60,7 +60,7 @@ def test_a_study_and_what_it_writes(run: Run, tmp_path: Path) -> None:
         assert Path(row["command"].split("--config ")[1].split(" ")[0]).is_file()
     text = (out / "study.md").read_text()
     assert "| head | " in text
-    assert "| 5.5 |" in text
+    assert "| 5.50 |" in text
     assert all(row["run"] in text for row in rows)
     page = (out / "study.html").read_text()
     assert page.count('<circle class="ring"') == 1
@@ -68,6 +68,32 @@ def test_a_study_and_what_it_writes(run: Run, tmp_path: Path) -> None:
     assert "no counterpart in 2 layers" in page
     assert "no counterpart in 2 layers" in summary(result)
     assert json.loads((out / "study.json").read_text())["cells"] == result["cells"]
+
+
+def test_average_reductions_and_rows_that_are_only_cited(run: Run, tmp_path: Path) -> None:
+    rows = [{"name": "others", "paper": {"films": 9.0}, "cited": True}, {"name": "head", "paper": {"films": 5.5}},
+            {"name": "one layer", "paper": {"films": 6.6}, "layers": [5]}]  # fmt: skip
+    result = run({"rows": rows, "findings": [], "reduction_against": "head"}, seeds=1)
+    errors = {cell["row"]: cell["error_percent"] for cell in result["cells"]}
+    assert errors["others"] is None
+    (one,) = result["reductions"]
+    assert (one["row"], one["against"], one["columns"]) == ("one layer", "head", 1)
+    assert one["percent"] == pytest.approx(100 * (errors["head"] - errors["one layer"]) / errors["head"])
+    assert one["paper_percent"] == pytest.approx(-20)
+    for text in (summary(result), *((tmp_path / "out" / f"study.{kind}").read_text() for kind in ("md", "html"))):
+        assert "in the paper 20.00 % more." in " ".join(text.split())
+        assert "9.00" in text
+
+
+def test_runs_that_learnt_nothing_are_named(run: Run, tmp_path: Path) -> None:
+    row = {"name": "head", "rate": 1e-9}
+    result = run({"rows": [row], "findings": [], "reference": "head"})
+    assert len(result["warnings"]) == 1
+    assert result["warnings"][0].endswith("are part of their means: head, films: seeds 42, 43.")
+    out = tmp_path / "out"
+    assert 'class="warning"' in (out / "study.html").read_text()
+    assert "- Warning: Runs that collapsed" in (out / "study.md").read_text()
+    assert "warning: Runs that collapsed" in summary(result)
 
 
 def test_a_cells_command_repeats_its_run(run: Run, tmp_path: Path) -> None:
@@ -129,6 +155,14 @@ def test_a_run_that_fails_does_not_stop_the_others(run: Run, tmp_path: Path) -> 
     assert "failed: " in (tmp_path / "out" / "study.md").read_text()
 
 
+def test_a_cache_that_cannot_be_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: there is a file where a folder is needed"):
+        prepare(Asked("table3", "smoke", cache=str(tmp_path / "file")))
+    with pytest.raises(UserError, match="file: there is a file where a folder is needed"):
+        grid.run_jobs([jobs.make_job("corpus", {}, 1, "any")], tmp_path / "file", "here", None, False)
+
+
 def test_what_needs_a_failed_run_fails_too(tmp_path: Path) -> None:
     bad = jobs.make_job("corpus", {"sources": ["nowhere.txt"], "encoder": "no/such"}, 1, "bad")
     next_one = jobs.make_job("pretrain", {"corpus": f"cache:{bad.place}"}, 2, "next", (bad.key,))
@@ -155,6 +189,20 @@ def test_processes_give_the_same(run: Run, tmp_path: Path) -> None:
     here = run()
     there = run(cache=str(tmp_path / "other"), on="processes", workers=2)
     assert errors(there) == errors(here)
+
+
+class Deadly:
+    """Whoever unpickles it is gone."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (1,)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_told_in_one_line(tmp_path: Path) -> None:
+    made = [jobs.make_job("corpus", {"sources": [Deadly()]}, number, f"job {number}") for number in range(3)]
+    failed = grid.run_jobs(made, tmp_path, "processes", 2, False)
+    assert failed == {job.key: grid.KILLED for job in made}
 
 
 RAY = """
@@ -205,7 +253,7 @@ def test_every_study_at_smoke(name: str, smoke_cache: Path, tmp_path: Path) -> N
     rows = {row.name: row for row in prepare(asked).study.rows}
     for cell in result["cells"]:
         if cell["absent"]:
-            assert cell["absent"].startswith(("no counterpart in 4 layers", "not in the paper"))
+            assert cell["absent"].startswith(("no counterpart in 4 layers", "not in the paper", "cited"))
         else:
             assert len(cell["runs"]) == 1
             assert 0 <= float(cell["error_percent"] or 0) <= 100

@@ -81,8 +81,16 @@ def _where(group: argparse._ArgumentGroup) -> None:
         "--on", choices=["here", "processes", "ray"], default="here",
         help="here: one run after the other; processes: several at once on this machine; ray: on a Ray cluster",
     )  # fmt: skip
-    group.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    group.add_argument("--workers", type=int, metavar="N", help="processes: how many (default: one a core)")
     group.add_argument("--dry-run", action="store_true", help="print what would run, and run nothing")
+
+
+def _check_workers(args: Arguments) -> None:
+    """No flag is ignored silently."""
+    if args.workers is not None and args.workers < 1:
+        raise ConfigError(f"--workers: {args.workers}; give 1 or more")
+    if args.workers is not None and args.on != "processes":
+        raise ConfigError(f"--workers: is for --on processes, found --on {args.on}; leave it out")
 
 
 def _run_study(args: Arguments) -> None:
@@ -95,10 +103,9 @@ def _run_study(args: Arguments) -> None:
         raise ConfigError("NAME: must be given: one of doctune study --list, or a TOML file")
     if len({Path(name).stem for name in args.names}) < len(args.names):
         raise ConfigError(f"NAME: {' '.join(args.names)}: a name stands twice")
-    for flag in ("seeds", "workers"):
-        value = getattr(args, flag)
-        if value is not None and value < 1:
-            raise ConfigError(f"--{flag}: {value}; give 1 or more")
+    if args.seeds is not None and args.seeds < 1:
+        raise ConfigError(f"--seeds: {args.seeds}; give 1 or more")
+    _check_workers(args)
     given = {"base": args.encoder, "large": args.large_encoder, "chinese": args.chinese_encoder}
     several = []
     for name in args.names:
@@ -140,6 +147,7 @@ def curve(command: argparse.ArgumentParser) -> None:
 def _run_curve(args: Arguments) -> None:
     from doctune.studies.curve import build, describe, main
 
+    _check_workers(args)
     settings = build(settings_tree(args))
     if args.dry_run:
         print(describe(settings, args.sizes, args.adapted))

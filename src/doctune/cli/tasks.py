@@ -70,7 +70,10 @@ def _run(args: Arguments) -> None:
 
 def parse_task(text: str) -> dict[str, Any]:
     """`NAME=DATASET:FOLDER` or `NAME=TRAIN[,TEST]` as a task's settings."""
-    from doctune.readers.datasets import known_name
+    from pathlib import Path
+
+    from doctune.config import did_you_mean
+    from doctune.readers.datasets import DATASETS, known_name
 
     name, equals, where = text.partition("=")
     if not equals or not name or not where:
@@ -79,5 +82,7 @@ def parse_task(text: str) -> dict[str, Any]:
     known = known_name(dataset)
     if known is not None:
         return {"name": name, "data": {"dataset": known, **({"data": folder} if colon else {})}}
+    if colon and dataset != "hf" and "/" not in dataset and not Path(where.partition(",")[0]).exists():
+        raise ConfigError(f"--task {text}: no such file, and no data set {dataset!r}{did_you_mean(dataset, DATASETS)}")
     train, comma, test = where.partition(",")
     return {"name": name, "data": {"train": train, **({"test": test} if comma else {})}}

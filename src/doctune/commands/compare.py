@@ -156,8 +156,12 @@ def check_output(output: Path, resume: bool) -> None:
         return
     begun = any(output.glob("*/config.toml"))
     if not (resume and begun):
-        hint = ", or go on with the comparison in it with --resume" if begun else ""
-        raise ConfigError(f"output: {output} is not empty; give a new directory, remove what is there{hint}")
+        ways = (
+            "remove what is there, or go on with the comparison in it with --resume"
+            if begun
+            else "or remove what is there"
+        )
+        raise ConfigError(f"output: {output} is not empty; give a new directory, {ways}")
 
 
 def finished(one: Planned) -> Report | None:

@@ -57,6 +57,7 @@ def resolve(settings: MultitaskSettings) -> tuple[MultitaskSettings, Path, TextT
     shared, folder, tokenizer = finetune.resolve(settings.task(plain))
     for section in ("truncation", "features", "optimizer"):
         tree[section] = getattr(shared, section).model_dump()
+    tree["features"]["window_pooling"] = settings.features.window_pooling  # of the tasks that are read in windows
     for number, task in enumerate(settings.tasks):
         if task.truncation is not None:
             with about(task.name):

@@ -34,6 +34,7 @@ def describe(settings: MultitaskSettings) -> str:
         per_epoch = sum(max(math.ceil(n / training.batch_size / training.accumulation), 1) for n in wanted)
         lines.append(f"# about {math.ceil(per_epoch * training.epochs):,} joint steps")
     epochs = settings.continuation.epochs
-    lines.append(f"# then each task alone, {epochs:g} epochs" if epochs else "# no continuation")
+    passes = f"{epochs:g} epoch" + ("" if epochs == 1 else "s")
+    lines.append(f"# then each task alone, {passes}" if epochs else "# no continuation")
     lines.append(f"# output: {settings.output}")
     return "\n".join(lines)

@@ -53,7 +53,7 @@ def probe(config: str | Path | None = None, *, command: str = "doctune.probe", *
 def run(settings: ProbeSettings, command: str) -> Probe:
     """Everything from settings to report; on bad input nothing half-written stays."""
     output = Path(settings.output).expanduser()
-    check_output(output)
+    check_output(output, last="config.toml")  # there is no going on with a probe
     given = settings.model_dump(exclude_unset=True)
     resolved, folder, tokenizer = resolve(FinetuneSettings.build(given))
     device = choose_device(settings.training.device, settings.training.precision)

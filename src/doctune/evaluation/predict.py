@@ -97,7 +97,7 @@ def _weights(batch: Batch, logits: torch.Tensor, added: torch.Tensor) -> list[li
 
 def _windows(places: Sequence[tuple[int, int]], weights: Sequence[float]) -> list[WindowWeight]:
     return [
-        {"start": start, "tokens": tokens, "weight": round(weight, WEIGHT_DIGITS)}
+        {"start": start, "tokens": tokens, "weight": round(weight, WEIGHT_DIGITS) + 0.0}  # never -0.0
         for (start, tokens), weight in zip(places, weights, strict=True)
     ]
 

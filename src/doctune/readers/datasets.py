@@ -57,7 +57,9 @@ def dataset_reader(name: str) -> Reader:
         return _own_reader(name)
     key = known_name(name)
     if key is None:
-        raise ConfigError(f"data.dataset: no data set {name!r}{did_you_mean(name, DATASETS)}, or my_file.py:MyReader")
+        hint = did_you_mean(name, DATASETS)
+        own = "" if hint.endswith("?") else ", or my_file.py:MyReader"
+        raise ConfigError(f"data.dataset: no data set {name!r}{hint}{own}")
     module, _, factory = DATASETS[key].factory.partition(":")
     make = cast(Callable[[], Reader], getattr(importlib.import_module(module), factory))
     return make()

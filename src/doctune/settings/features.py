@@ -7,13 +7,13 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from doctune.config import Settings
-from doctune.settings.finetuning import DataSettings, EncoderSettings, TruncationSettings
+from doctune.settings.finetuning import DataSettings, EncoderSettings, Layers, TruncationSettings
 
 
 class ExtractionSettings(Settings):
     """What is taken out of the encoder."""
 
-    layers: tuple[int, ...] | Literal["all"] = Field(
+    layers: Layers = Field(
         (-1,), description="encoder layers to write, counted from 0, or from the end if negative, or all"
     )
     token_pooling: Literal["tokens", "cls", "mean", "max", "pooler"] = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from doctune.config import Settings
 
@@ -123,6 +123,20 @@ class TruncationSettings(Settings):
         return self
 
 
+def _check_layers(value: Any) -> Any:
+    """One message for both kinds of value, which a union would complain of one after the other."""
+    given = list(value) if isinstance(value, (list, tuple)) else [value]
+    if given == ["all"]:
+        return "all"
+    try:
+        return tuple(int(str(one)) for one in given)
+    except ValueError:
+        raise ValueError(f"give numbers of layers, or all, found {' '.join(map(str, given))}") from None
+
+
+Layers = Annotated[tuple[int, ...] | Literal["all"], BeforeValidator(_check_layers)]
+
+
 class BiLstmSettings(Settings):
     """The sizes of a BiLSTM with self-attention; the defaults are those of Lin et al. (2017)."""
 
@@ -134,7 +148,7 @@ class BiLstmSettings(Settings):
 class FeatureSettings(Settings):
     """What the classifier sees of the encoder."""
 
-    layers: tuple[int, ...] | Literal["all"] = Field(
+    layers: Layers = Field(
         (-1,), description="encoder layers to use, counted from 0, or from the end if negative, or all"
     )
     layer_pooling: Literal["concat", "mean", "max", "attention"] = Field(
@@ -169,6 +183,13 @@ class FeatureSettings(Settings):
                 f"head = bilstm reads all tokens and pools them itself, found token_pooling = {self.token_pooling}; "
                 f"leave one out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _bilstm_alone(self) -> FeatureSettings:
+        for name, field in BiLstmSettings.model_fields.items():
+            if self.head == "linear" and getattr(self, name) != field.default:
+                raise ValueError(f"{name} is for head = bilstm, found {self.head}; leave {name} out")
         return self
 
 

@@ -85,6 +85,10 @@ class ContinuationSettings(Settings):
     )
 
 
+OF_WINDOWS = ("overlap", "max_windows")
+"""Shared settings that a task which is not read in windows does not take over."""
+
+
 class MultitaskSettings(Settings):
     """Everything `doctune multitask` needs."""
 
@@ -120,6 +124,12 @@ class MultitaskSettings(Settings):
             raise ValueError(f"tasks: two are called {twice[0]!r}; give each a name of its own")
         if self.training.seeds > 1:
             raise ValueError("training.seeds: doctune multitask runs one seed; run it again with another --seed")
+        pooling = self.features.window_pooling
+        if pooling != "mean" and not any(self._truncation(task).get("truncation") == "windows" for task in self.tasks):
+            raise ValueError(
+                f"features.window_pooling: {pooling} is for truncation = windows, which no task has; give --truncation "
+                f"windows or that of a task, or leave it out"
+            )
         return self
 
     def task(self, task: TaskSettings, **changes: Tree) -> FinetuneSettings:
@@ -129,10 +139,18 @@ class MultitaskSettings(Settings):
         """
         shared = ("encoder", "features", "optimizer", "schedule", "layerwise", "training")
         tree: Tree = {name: getattr(self, name).model_dump(exclude_unset=True) for name in shared}
-        truncation = self.truncation.model_dump(exclude_unset=True)
-        if task.truncation is not None:
-            truncation |= task.truncation.model_dump(exclude_unset=True)
+        truncation = self._truncation(task)
+        if truncation.get("truncation") != "windows":  # what is there for the windows of other tasks
+            tree["features"].pop("window_pooling", None)
         tree |= {"output": self.output, "data": task.data.model_dump(), "truncation": truncation}
         for section, values in changes.items():
             tree[section] = tree[section] | values
         return FinetuneSettings.build(tree)
+
+    def _truncation(self, task: TaskSettings) -> Tree:
+        """What was given of a task's truncation: its own, then the shared."""
+        own = {} if task.truncation is None else task.truncation.model_dump(exclude_unset=True)
+        shared = self.truncation.model_dump(exclude_unset=True)
+        if {**shared, **own}.get("truncation") != "windows":
+            shared = {name: value for name, value in shared.items() if name not in OF_WINDOWS}
+        return {**shared, **own}

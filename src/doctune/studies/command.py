@@ -12,7 +12,7 @@ from doctune.studies.datasets import StudyData, check_columns, find_data
 from doctune.studies.definition import Scale, Study, described, load_study
 from doctune.studies.grid import Where, import_ray, run_jobs
 from doctune.studies.jobs import finished
-from doctune.studies.plan import Plan, Planner
+from doctune.studies.plan import CITED, Plan, Planner
 from doctune.studies.report import PAGE, summary, write_study
 from doctune.studies.results import StudyJson, gather
 
@@ -153,7 +153,7 @@ def describe_plan(ready: Prepared) -> str:
     """The runs, those that are done already, and the cells that have none."""
     lines = [ready.study.title, ready.scale.about, ""]
     lines += [f"{job.kind:<10} {job.about}{' (done)' if finished(job, ready.cache) else ''}" for job in ready.plan.jobs]
-    lines += [f"{'-':<10} {c.row} · {c.column}: {c.absent}" for c in ready.plan.cells if c.absent]
+    lines += [f"{'-':<10} {c.row} · {c.column}: {c.absent}" for c in ready.plan.cells if c.absent not in ("", CITED)]
     lines += ready.notes
     left = sum(not finished(job, ready.cache) for job in ready.plan.jobs)
     return "\n".join([*lines, "", f"{left} of {len(ready.plan.jobs)} runs to do; result: {ready.output}"])

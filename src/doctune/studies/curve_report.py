@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from doctune.commands.compare import Planned
 from doctune.commands.fit import FEW
-from doctune.evaluation.compare import is_collapsed
 from doctune.evaluation.comparison import (
     VALIDATION_FLATTERS,
     PretrainingFacts,
@@ -24,11 +23,11 @@ from doctune.evaluation.comparison import (
     sentence,
     verdict,
 )
-from doctune.evaluation.metrics import Metrics
 from doctune.evaluation.report import TABLE_WIDTH
 from doctune.evaluation.schema import Report
 from doctune.studies.report import shown
-from doctune.studies.results import CellJson, StudyJson
+from doctune.studies.report import warnings as study_warnings
+from doctune.studies.results import StudyJson
 
 STEM = "curve"
 PAGE = f"{STEM}.html"
@@ -82,27 +81,27 @@ def warnings(
     curve: StudyJson, encoders: Sequence[Planned], facts: Sequence[PretrainingFacts | None], part: str
 ) -> list[str]:
     """What a reader must know before believing the curve."""
-    said, runs, collapsed = list[str](), list[Run](), list[str]()
+    said, runs = list[str](), list[Run]()
     validated = set[int]()
     for encoder, known in zip(encoders, facts, strict=True):
         cells = [cell for cell in curve["cells"] if cell["row"] == encoder.name and cell["runs"]]
-        reports = [(cell, [_report(run["run"]) for run in cell["runs"]]) for cell in cells]
-        collapsed += [one for cell, own in reports if (one := _collapsed(cell, own))]
+        reports = [_report(run["run"]) for cell in cells for run in cell["runs"]]
         if reports:
-            name, first = encoder.settings.encoder.encoder, reports[0][1][0]
-            validated |= {report["data"]["validation"] for _, own in reports for report in own}
+            name, first = encoder.settings.encoder.encoder, reports[0]
+            validated |= {report["data"]["validation"] for report in reports}
             runs.append(Run(encoder.name, name, encoder.folder, first, encoder.tokenizer, known))
     if runs and runs[0].name == curve["reference"]:
         said += encoder_warnings(runs[0], runs[1:])
     fewest = min(validated, default=FEW)
     if fewest < FEW and encoders[0].settings.training.select != "last":
+        choose = "1 validation document chooses" if fewest == 1 else f"{fewest} validation documents choose"
         said.append(
-            f"Where labels are fewest, {fewest} validation documents choose the epoch, which is little more than "
-            f"chance; --select last keeps the last epoch instead."
+            f"Where labels are fewest, {choose} the epoch, which is little more than chance; --select last keeps the "
+            f"last epoch instead."
         )
     if part == "validation":
         said += [VALIDATION_FLATTERS, "Each size may be judged on other documents: those held out of its labels."]
-    return said + collapsed
+    return said
 
 
 def summary(curve: StudyJson) -> str:
@@ -123,7 +122,7 @@ def summary(curve: StudyJson) -> str:
     lines += [f"{curve['unit']}, {over}", ""]
     for said in curve.get("sentences", ()):
         lines += textwrap.wrap(said, TABLE_WIDTH, subsequent_indent="  ")
-    for note in curve["notes"]:
+    for note in study_warnings(curve):
         lines += textwrap.wrap(f"warning: {note}", TABLE_WIDTH, subsequent_indent="  ")
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
@@ -147,18 +146,6 @@ def _rounded(labels: float) -> int:
 def _report(folder: str) -> Report:
     report: Report = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
     return report
-
-
-def _collapsed(cell: CellJson, reports: Sequence[Report]) -> str:
-    seeds = [
-        str(run["seed"])
-        for run, report in zip(cell["runs"], reports, strict=True)
-        if is_collapsed(Metrics.from_json(report["test"] or report["validation"]))
-    ]
-    if not seeds:
-        return ""
-    which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
-    return f"{cell['row']}, {cell['column']}: {which} collapsed, that is, learnt nothing; the mean includes this."
 
 
 def _clipped(text: str, width: int = 26) -> str:

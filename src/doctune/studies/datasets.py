@@ -51,6 +51,11 @@ class StudyData:
 def find_data(names: Iterable[str], folder: str | None, file: str | None, embedded: bool) -> dict[str, StudyData]:
     """The data sets of these names; `ConfigError` names those that are missing."""
     wanted = list(dict.fromkeys(names))
+    if folder is not None and file is not None:
+        raise ConfigError("--data and --datasets: both say where the data are; give one of them")
+    if embedded and (folder is not None or file is not None):
+        flag = "--data" if file is None else "--datasets"
+        raise ConfigError(f"{flag}: this scale reads docstrings of installed libraries only; leave it out")
     if embedded:
         return {
             name: _made(name, Entry(data={"dataset": EMBEDDED_DATASET}, domain=DOMAINS.get(name))) for name in wanted

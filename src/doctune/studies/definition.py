@@ -33,7 +33,7 @@ class Row(Settings):
     `paper`: what the paper found, by column. `set`: settings of the runs. `layers`: layers of BERT-base's 12, which an
     encoder of another depth has in proportion. `rate`: the paper's learning rate for BERT-base, which a smaller
     encoder has in the proportion of the default rates. `x`: where the row stands in a plot over rows. `columns`: the
-    ones it has; default: all.
+    ones it has; default: all. `cited`: a model of others that the paper only cites, and nobody runs here.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Row(Settings):
     encoder: Literal["base", "large"] = "base"
     pretraining: Pretraining | None = None
     multitask: bool = False
+    cited: bool = False
     x: float | None = None
     columns: tuple[str, ...] | None = None
 
@@ -87,12 +88,16 @@ class Scale(Settings):
 
 
 class Study(Settings):
-    """A table or a figure. `reference` is the row from which the plot shows the differences."""
+    """A table or a figure. `reference` is the row from which the plot shows the differences.
+
+    `reduction_against`: the row from which each other row's average reduction of the error is told.
+    """
 
     title: str
     question: str
     unit: str = "test error %"
     reference: str
+    reduction_against: str | None = None
     plot: Literal["differences", "over rows", "over columns", "training"] = "differences"
     axis: str = ""
     columns: tuple[Column, ...]
@@ -112,7 +117,8 @@ class Study(Settings):
     @model_validator(mode="after")
     def _names_exist(self) -> Study:
         rows, columns = [row.name for row in self.rows], [column.name for column in self.columns]
-        for name in [self.reference, *(name for f in self.findings for name in (f.better, *f.than))]:
+        named_rows = [self.reference, *([self.reduction_against] if self.reduction_against else [])]
+        for name in [*named_rows, *(name for f in self.findings for name in (f.better, *f.than))]:
             if name not in rows:
                 raise ValueError(f"no row {name!r}{did_you_mean(name, rows)}")
         named = [one.columns for one in self.rows] + [one.columns for one in self.findings]
@@ -132,7 +138,7 @@ def load_study(name: str, scale: str) -> tuple[str, Study, Scale]:
     if name in NAMES:
         path = Path(str(folder / f"{name}.toml"))
     elif path.suffix != ".toml":
-        raise ConfigError(f"study: no study {name!r}{did_you_mean(name, NAMES)}, or a TOML file")
+        raise ConfigError(f"study: no study {name!r}, and no TOML file{did_you_mean(name, NAMES)}")
     study = Study.build(read_toml(path))
     common = read_toml(Path(str(folder / "scales.toml")))
     if scale not in common:

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from doctune.progress import duration
 from doctune.studies.jobs import Done, Job, execute, finished
 
 Where = Literal["here", "processes", "ray"]
+KILLED = "a process was killed from outside, perhaps for want of memory; try fewer at once"
 
 
 def run_jobs(jobs: Sequence[Job], cache: Path, on: Where, workers: int | None, keep_models: bool) -> dict[str, str]:
@@ -95,15 +97,29 @@ class _Processes(_Hands):
     def __init__(self, cache: Path, keep_models: bool, pool: concurrent.futures.Executor, workers: int) -> None:
         super().__init__(cache, keep_models)
         self.pool, self.room = pool, workers
-        self.futures: set[concurrent.futures.Future[Done]] = set()
+        self.futures: dict[concurrent.futures.Future[Done], str] = {}
+        self.killed: list[Done] = []
 
     def begin(self, job: Job) -> None:
         super().begin(job)
-        self.futures.add(self.pool.submit(execute, job, self.cache, self.keep_models, True))
+        try:
+            self.futures[self.pool.submit(execute, job, self.cache, self.keep_models, True)] = job.key
+        except BrokenProcessPool:  # one that was killed takes the pool with it
+            self.killed.append(Done(job.key, error=KILLED))
 
     def _next(self) -> list[Done]:
-        done, self.futures = concurrent.futures.wait(self.futures, return_when=concurrent.futures.FIRST_COMPLETED)
-        return [future.result() for future in done]
+        done, self.killed = self.killed, []
+        if not done:
+            ready, _ = concurrent.futures.wait(self.futures, return_when=concurrent.futures.FIRST_COMPLETED)
+            done = [self._result(future, self.futures.pop(future)) for future in ready]
+        return done
+
+    @staticmethod
+    def _result(future: concurrent.futures.Future[Done], key: str) -> Done:
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            return Done(key, error=KILLED)
 
 
 class _Ray(_Hands):
@@ -117,15 +133,22 @@ class _Ray(_Hands):
         gpus = 1 if self.ray.cluster_resources().get("GPU") else 0
         self.task = self.ray.remote(num_gpus=gpus, max_retries=2)(execute)
         self.room = sys.maxsize  # the cluster has a queue of its own
-        self.references: list[Any] = []
+        self.references: dict[Any, str] = {}
 
     def begin(self, job: Job) -> None:
         super().begin(job)
-        self.references.append(self.task.remote(job, self.cache, self.keep_models, True))
+        self.references[self.task.remote(job, self.cache, self.keep_models, True)] = job.key
 
     def _next(self) -> list[Done]:
-        done, self.references = self.ray.wait(self.references)
-        return [self.ray.get(reference) for reference in done]
+        ready, _ = self.ray.wait(list(self.references))
+        return [self._result(reference, self.references.pop(reference)) for reference in ready]
+
+    def _result(self, reference: Any, key: str) -> Done:
+        try:
+            done: Done = self.ray.get(reference)
+        except self.ray.exceptions.RayError as error:
+            return Done(key, error=f"{KILLED} ({type(error).__name__})")
+        return done
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from doctune.commands import corpus, finetune, multitask, pretrain
 from doctune.commands.prepare import Documents, read
 from doctune.config import Tree
 from doctune.errors import UserError
-from doctune.files import write_json
+from doctune.files import no_space_is_one_line, write_json
 from doctune.readers import sources
 from doctune.settings import CorpusSettings, DataSettings, FinetuneSettings, MultitaskSettings, PretrainSettings
 from doctune.studies.content import key_of
@@ -77,7 +77,8 @@ def execute(job: Job, cache: Path, keep_models: bool = False, quiet: bool = Fals
     log, too, where several jobs would write over one another.
     """
     folder = cache / job.place
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with no_space_is_one_line(cache):
+        folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(f"{folder}.lock"):
         if finished(job, cache):
             return Done(job.key)

@@ -23,6 +23,8 @@ from doctune.training.layerwise import default_learning_rate
 PAPER_LAYERS, PAPER_RATE = 12, 2e-5
 SHARES = 8
 """Encoders that a pre-training keeps on its way where a row wants one before its end."""
+CITED = "cited"
+"""Why a cell has no run: the paper only cites what others found."""
 UNNAMED = "not-written"  # the output of settings that are only checked
 
 
@@ -79,6 +81,8 @@ class Planner:
         return Plan(tuple(cells), tuple(self.jobs.values()), tuple(self.notes))
 
     def _cell(self, row: Row, column: Column) -> Cell:
+        if row.cited:
+            return Cell(row.name, column.name, absent=CITED)
         if row.columns is not None and column.name not in row.columns:
             return Cell(row.name, column.name, absent="not in the paper")
         base = self._encoder(row, column)

@@ -18,11 +18,13 @@ from doctune.evaluation.comparison_charts import standalone
 from doctune.evaluation.report import TABLE_WIDTH, pages, writable
 from doctune.files import write_json, write_text
 from doctune.studies.charts import TRAINING, differences, error_lines, training_lines
+from doctune.studies.plan import CITED
 from doctune.studies.results import CellJson, StudyJson
 
 PAGE = "study.html"
 NOTHING = "–"
-FIGURES_MEAN_NOTHING = "smoke"
+FIGURES_MEAN_NOTHING, CURVE = "smoke", "given"
+"""Scales: that of the smoke test, and that of learning curves."""
 
 
 def write_study(folder: Path, study: StudyJson, stem: str = "study") -> None:
@@ -79,7 +81,11 @@ def markdown(study: StudyJson, stem: str = "study") -> str:
         lines.append(f"| {' | '.join([_escaped(row), *(_escaped(v) for cell in cells for v in shown(cell)[:each])])} |")
     lines += ["", f"Cells: {study['unit']}; in brackets {_interval_note(study)}", ""]
     lines += [f"- {c['name']}: {c['documents']}." for c in columns if c["documents"]]
-    lines += [f"- {_escaped(note)}" for note in study["notes"]]
+    lines += [f"- {_escaped(note)}" for note in _notes(study)]
+    lines += [f"- Warning: {_escaped(one)}" for one in warnings(study)]
+    lines += (
+        ["", "## Average reduction", "", *(f"- {_escaped(one)}" for one in told)] if (told := reductions(study)) else []
+    )
     if study["findings"]:
         lines += ["", "## The paper's findings" if paper else "## Findings", ""]
     lines += [f"- **{f['verdict']}**, {f['column']}: {_escaped(f['text'])} {_escaped('; '.join(f['reasons']))}"
@@ -102,8 +108,34 @@ def render_html(study: StudyJson) -> str:
     rows = [(row, [shown(_cell(study, row, name)) for name in names]) for row in study["rows"]]
     return pages().get_template("study.html").render(
         study=study, rows=rows, paper=with_paper(study), sentences=study.get("sentences", ()), plots=plots(study),
-        interval_note=_interval_note(study), means_nothing=study["scale"] == FIGURES_MEAN_NOTHING,
+        interval_note=_interval_note(study), notes=_notes(study), warnings=warnings(study),
+        reductions=reductions(study),
     )  # fmt: skip
+
+
+def warnings(study: StudyJson) -> list[str]:
+    """What a reader must know before believing the figures; all notes of a learning curve are of that kind."""
+    if study["scale"] == FIGURES_MEAN_NOTHING:
+        return ["A smoke test: these figures mean nothing."]
+    return [*(study["notes"] if study["scale"] == CURVE else ()), *study.get("warnings", ())]
+
+
+def reductions(study: StudyJson) -> list[str]:
+    """A line for each row whose average reduction of the error is told."""
+    return [
+        f"{one['row']}: {_fewer(one['percent'])} errors than {one['against']}, the mean of {one['columns']} data sets"
+        + ("" if one["paper_percent"] is None else f"; in the paper {_fewer(one['paper_percent'])}")
+        + "."
+        for one in study.get("reductions", ())
+    ]
+
+
+def _fewer(percent: float) -> str:
+    return f"{abs(percent):.2f} % {'fewer' if percent >= 0 else 'more'}"
+
+
+def _notes(study: StudyJson) -> list[str]:
+    return [] if study["scale"] == CURVE else study["notes"]
 
 
 def plots(study: StudyJson) -> list[tuple[str, Markup]]:
@@ -112,7 +144,7 @@ def plots(study: StudyJson) -> list[tuple[str, Markup]]:
         return [(f"{c['name']}, {said}", training_lines(study, c["name"], what))
                 for c in study["columns"] for what, said in TRAINING.items()]  # fmt: skip
     if study["plot"] in ("over rows", "over columns"):
-        return [(f"{study['unit']} over {study['axis']}", error_lines(study))]
+        return [(f"{study['unit'].capitalize()} over {study['axis']}", error_lines(study))]
     return [(column["name"], differences(study, column["name"])) for column in study["columns"]]
 
 
@@ -126,11 +158,17 @@ def summary(study: StudyJson) -> str:
         lines.append(f"  {'':<{width}}  {unit:>26}" + (f"  {'paper':>6}" if papers else ""))
         for row in study["rows"]:
             here, paper = shown(_cell(study, row, column["name"]))
+            if (here, paper) == (CITED, NOTHING):
+                continue
             lines.append(f"  {row:<{width}}  {here:>26}" + (f"  {paper:>6}" if papers else ""))
         lines.append("")
+    for said in reductions(study):
+        lines += textwrap.wrap(said, TABLE_WIDTH, subsequent_indent="  ")
     for finding in study["findings"]:
         said = f"{finding['verdict']} ({finding['column']}): {finding['text']} {'; '.join(finding['reasons'])}"
         lines += textwrap.wrap(said, TABLE_WIDTH, subsequent_indent="  ")
+    for warning in warnings(study):
+        lines += textwrap.wrap(f"warning: {warning}", TABLE_WIDTH, subsequent_indent="  ")
     return "\n".join(lines)
 
 
@@ -138,7 +176,7 @@ def shown(cell: CellJson | None) -> tuple[str, str]:
     """What a cell shows of itself and of the paper."""
     if cell is None:
         return NOTHING, NOTHING
-    paper = NOTHING if cell["paper"] is None else f"{cell['paper']:g}"
+    paper = NOTHING if cell["paper"] is None else f"{cell['paper']:.2f}"
     if cell["error_percent"] is None or cell["interval_percent"] is None:
         return cell["absent"] or NOTHING, paper
     low, high = cell["interval_percent"]

@@ -9,11 +9,12 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 import doctune
 from doctune.errors import DataError
-from doctune.evaluation.compare import Difference, paired_bootstrap_over_seeds, seed_interval
+from doctune.evaluation.compare import Difference, is_collapsed, paired_bootstrap_over_seeds, seed_interval
 from doctune.evaluation.comparison import Answers, points, read_answers
 from doctune.evaluation.metrics import Metrics
 from doctune.evaluation.schema import Report
@@ -63,6 +64,19 @@ class FindingJson(TypedDict):
     reasons: list[str]
 
 
+class ReductionJson(TypedDict):
+    """By how much a row has fewer errors than another one: the mean over so many columns of the share saved.
+
+    `paper_percent` is over the same columns.
+    """
+
+    row: str
+    against: str
+    percent: float
+    paper_percent: float | None
+    columns: int
+
+
 class ColumnJson(TypedDict):
     """A column: its data set and how much of it was used."""
 
@@ -73,7 +87,7 @@ class ColumnJson(TypedDict):
 
 
 class StudyJson(TypedDict):
-    """All of study.json. `sentences` say what a learning curve shows."""
+    """All of study.json. `sentences` say what a learning curve shows, `warnings` which runs learnt nothing."""
 
     doctune: str
     created: str
@@ -95,6 +109,8 @@ class StudyJson(TypedDict):
     findings: list[FindingJson]
     notes: list[str]
     sentences: NotRequired[list[str]]
+    warnings: NotRequired[list[str]]
+    reductions: NotRequired[list[ReductionJson]]
     command: str
 
 
@@ -127,7 +143,8 @@ def gather(
         cells=cells,
         findings=[_finding(one, column.name, found) for one in study.findings for column in present
                   if one.columns is None or column.name in one.columns],
-        notes=list(notes), command=command,
+        notes=list(notes), warnings=_collapsed(cells, found),
+        reductions=reductions(study, cells), command=command,
     )  # fmt: skip
 
 
@@ -173,6 +190,46 @@ def _cell(
              "validation_error_percent": e["validation"]["error_percent"]} for e in read.reports[0]["epochs"]
         ]  # fmt: skip
     return made
+
+
+def reductions(study: Study, cells: Sequence[CellJson]) -> list[ReductionJson]:
+    """The average reduction of the error of each row that was run, as the last column of the paper's table 6."""
+    against = study.reduction_against
+    if against is None:
+        return []
+    base = {cell["column"]: cell for cell in cells if cell["row"] == against}
+    made = []
+    for row in study.rows:
+        pairs = [(cell, base[cell["column"]]) for cell in cells if cell["row"] == row.name != against
+                 and cell["error_percent"] is not None]  # fmt: skip
+        ours = [_saved(own["error_percent"], other["error_percent"]) for own, other in pairs]
+        theirs = [_saved(own["paper"], other["paper"]) for own, other in pairs]
+        known = [one for one in ours if one is not None]
+        told = [one for one in theirs if one is not None]
+        if known:
+            paper = fmean(told) if len(told) == len(known) else None
+            made.append(ReductionJson(row=row.name, against=against, percent=fmean(known), paper_percent=paper,
+                                      columns=len(known)))  # fmt: skip
+    return made
+
+
+def _saved(error: float | None, base: float | None) -> float | None:
+    """Percent of the errors of `base` that are saved; None where one is not known or there are none to save."""
+    return None if error is None or not base else 100 * (base - error) / base
+
+
+def _collapsed(cells: Sequence[CellJson], found: dict[tuple[str, str], Read | None]) -> list[str]:
+    """A sentence that names the runs which learnt nothing, if there are any."""
+    said = []
+    for cell in cells:
+        read = found[cell["row"], cell["column"]]
+        judged = [Metrics.from_json(one["test"] or one["validation"]) for one in (read.reports if read else ())]
+        seeds = [str(run["seed"]) for run, one in zip(cell["runs"], judged, strict=True) if is_collapsed(one)]
+        if seeds:
+            said.append(f"{cell['row']}, {cell['column']}: seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}")
+    if not said:
+        return []
+    return [f"Runs that collapsed, that is, learnt nothing, and are part of their means: {'; '.join(said)}."]
 
 
 def _difference(a: Read, b: Read) -> Difference:

@@ -7,7 +7,7 @@ from pathlib import Path
 import filelock
 
 from doctune.encoders.scratch import bert_config, new_bert
-from doctune.files import atomic_folder
+from doctune.files import atomic_folder, no_space_is_one_line
 from doctune.readers.pydocs import INSTALLED, PyDocsReader
 from doctune.text.vocabulary import train_vocabulary
 
@@ -19,7 +19,8 @@ VOCABULARY, WIDTH, POSITIONS, TEXTS_PER_LIBRARY, SEED = 1500, 32, 128, 60, 1
 def tiny_encoder(name: str, cache: Path) -> Path:
     """The folder of one of `SIZES`, made where it is missing."""
     folder = cache / "encoders" / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with no_space_is_one_line(cache):
+        folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(f"{folder}.lock"):
         if not folder.is_dir():
             reader = PyDocsReader(train_per_library=TEXTS_PER_LIBRARY)
