@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import doctune
 from doctune.cli import main
+from doctune.errors import ConfigError
 from doctune.studies.command import Asked
 from doctune.studies.definition import NAMES
 
@@ -48,6 +51,18 @@ def test_planned_and_run(command: Command, asked: Callable[..., Asked], tmp_path
     assert f"page   {one.output}/study.html" in out
     assert json.loads((tmp_path / "out" / "study.json").read_text())["command"].split()[0] == "doctune"
     assert "0 of 2 runs to do" in command(*flags, "--output", one.output, "--seeds", 1, "--dry-run")[1]
+
+
+def test_the_command_of_a_cell_can_be_pasted(asked: Callable[..., Asked], tmp_path: Path) -> None:
+    result = doctune.study(
+        asked().name, datasets=asked().datasets, encoders=asked().encoders, seeds=1,
+        cache=str(tmp_path / "with a space"), output=str(tmp_path / "out"),
+    )  # fmt: skip
+    words = shlex.split(result["cells"][0]["runs"][0]["command"])
+    assert words[:3] == ["doctune", "finetune", "--config"]
+    assert Path(words[3]).is_file()
+    with pytest.raises(ConfigError, match="scal: no such setting; did you mean 'scale'"):
+        doctune.study("table3", scal="smoke")
 
 
 @pytest.mark.parametrize(

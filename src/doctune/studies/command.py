@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from doctune.config import did_you_mean
 from doctune.errors import ConfigError, TrainingError
 from doctune.files import no_space_is_one_line
 from doctune.studies.datasets import StudyData, check_columns, find_data
@@ -59,6 +60,9 @@ def study(name: str, command: str = "doctune.study", **asked: object) -> StudyJs
     `asked` are the names of `Asked`, for instance `scale="small", data="DATA", seeds=3, output="runs/table2"`. Raises
     `UserError` with one clear line for bad input.
     """
+    known = [field.name for field in fields(Asked)]
+    for unknown in (one for one in asked if one not in known):
+        raise ConfigError(f"{unknown}: no such setting{did_you_mean(unknown, known)}")
     return run(Asked(name, **asked), command)  # type: ignore[arg-type]
 
 

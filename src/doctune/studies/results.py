@@ -6,6 +6,7 @@ Keys of study.json are stable: an older one must stay readable. `_percent` is 0.
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -178,7 +179,7 @@ def _cell(
     made["error_percent"], made["interval_percent"] = summary.mean, [low, high]
     for run, metrics in zip(cell.runs, judged, strict=True):
         config = cache / run.job.place / "config.toml"
-        again = f"doctune {run.job.kind} --config {config} --output AGAIN"
+        again = f"doctune {run.job.kind} --config {shlex.quote(str(config))} --output AGAIN"
         made["runs"].append({"seed": run.seed, "error_percent": metrics.error_percent,
                              "run": str(cache / run.place), "command": again})  # fmt: skip
     reference = found.get((study.reference, cell.column))
