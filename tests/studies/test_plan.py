@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import tomli_w
 
-from doctune.errors import ConfigError
+from doctune.errors import ConfigError, UserError
 from doctune.studies.command import Asked, Prepared, prepare
+from doctune.studies.datasets import entries
 from doctune.studies.definition import NAMES, SCALES
 from doctune.studies.plan import in_proportion
 
@@ -150,6 +151,38 @@ def test_missing_data_are_named(planned: Planned, tmp_path: Path) -> None:
         planned(datasets=str(tmp_path / "other.toml"))
     with pytest.raises(ConfigError, match="bad_setting"):
         planned({"rows": [{"name": "head", "set": {"training": {"bad_setting": 1}}}], "findings": []})
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("films = 3", r"other\.toml: films: write \[films\], and below it data = { \.\.\. }, found 3"),
+        ("[films]\ndatas = {}", r"other\.toml: films: .*datas: no such setting; did you mean 'data'"),
+        ('[films]\ndata = { train = "gone.csv", test = "test.csv" }', r"films: .*gone\.csv: no such file"),
+        ('[films]\ndata = { train = "train.csv", test = "test.csv" }\ncorpus = ["imdb:gone:train"]',
+         r"films: corpus: imdb:.*gone:train: no such file or folder"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_data_set_names_it(planned: Planned, entry: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text(entry + "\n")
+    with pytest.raises(UserError, match=message):
+        planned(datasets=str(tmp_path / "other.toml"))
+
+
+def test_data_of_the_hub_have_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "data.toml").write_text(
+        '[films]\ndata = { train = "hf:someone/films", test = "test.csv" }\ncorpus = ["hf:someone/films", "a.txt"]\n'
+    )
+    entry = entries(tmp_path / "data.toml")["films"]
+    assert entry.data == {"train": "hf:someone/films", "test": str(tmp_path.resolve() / "test.csv")}
+    assert entry.corpus == ("hf:someone/films", str(tmp_path.resolve() / "a.txt"))
+
+
+def test_a_folder_without_the_original_files_says_where_to_name_others(planned: Planned, tmp_path: Path) -> None:
+    (tmp_path / "data" / "trec").mkdir(parents=True)
+    (tmp_path / "data" / "trec" / "part.label").touch()
+    with pytest.raises(ConfigError, match=r"^trec: .* name its files in a TOML file, with --datasets$"):
+        planned({"columns": ["trec"]}, datasets=None, data=str(tmp_path / "data"))
 
 
 def test_a_bilstm_on_a_fixed_encoder_has_a_rate_of_its_own(tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from doctune.config import Settings, Tree, did_you_mean, read_toml
-from doctune.errors import ConfigError
+from doctune.errors import ConfigError, UserError
 from doctune.readers import sources
 from doctune.readers.base import Finder
 from doctune.readers.datasets import DATASETS, dataset_reader, known_name
+from doctune.readers.hub import PREFIX as HUB
 from doctune.readers.pydocs import INSTALLED
 from doctune.settings import EMBEDDED_DATASET, DataSettings
 from doctune.studies.content import source_content
@@ -60,33 +62,38 @@ def find_data(names: Iterable[str], folder: str | None, file: str | None, embedd
         return {
             name: _made(name, Entry(data={"dataset": EMBEDDED_DATASET}, domain=DOMAINS.get(name))) for name in wanted
         }
-    entries = _entries(Path(file)) if file is not None else _in_folder(folder, wanted)
-    missing = [name for name in wanted if name not in entries]
+    found = entries(Path(file)) if file is not None else _in_folder(folder, wanted)
+    missing = [name for name in wanted if name not in found]
     if missing:
         where = f"--datasets {file}" if file is not None else f"--data {folder}"
         raise ConfigError(
             f"{where}: no {', '.join(missing)}; the study needs {', '.join(wanted)}. Give their files, or leave their "
             f"columns out with --columns"
         )
-    return {name: _made(name, entries[name]) for name in wanted}
+    return {name: _made(name, found[name]) for name in wanted}
 
 
-def _entries(file: Path) -> dict[str, Entry]:
+def entries(file: Path) -> dict[str, Entry]:
     """The entries of a TOML file; relative paths in it begin at its folder."""
-    entries = {}
+    found = {}
     for name, tree in read_toml(file).items():
-        entry = Entry.build(tree)
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{file}: {name}: write [{name}], and below it data = {{ ... }}, found {tree!r}")
+        with _about(f"{file}: {name}"):
+            entry = Entry.build(tree)
         data = dict(entry.data)
         for key in ("train", "validation", "test", "data"):
-            if isinstance(data.get(key), str):
+            if isinstance(data.get(key), str) and not data[key].startswith(HUB):
                 data[key] = _whole(file.parent / Path(data[key]).expanduser())
         corpus = None if entry.corpus is None else tuple(_placed(one, file.parent) for one in entry.corpus)
-        entries[name] = entry.model_copy(update={"data": data, "corpus": corpus})
-    return entries
+        found[name] = entry.model_copy(update={"data": data, "corpus": corpus})
+    return found
 
 
 def _placed(source: str, folder: Path) -> str:
-    """A source whose path begins at a folder."""
+    """A source whose path begins at a folder; one of the hub has none."""
+    if source.startswith(HUB):
+        return source
     name, colon, rest = source.partition(":")
     if colon and known_name(name):
         return f"{name}:{_whole(folder / Path(rest).expanduser())}"
@@ -107,12 +114,39 @@ def _in_folder(folder: str | None, names: list[str]) -> dict[str, Entry]:
     if not place.is_dir():
         raise ConfigError(f"--data {folder}: no such folder")
     known = [name for name in names if name in DATASETS and (place / name).is_dir()]
+    for name in known:
+        try:
+            sources(DataSettings(dataset=name, data=str(place / name)))
+        except UserError as error:
+            told = str(error).partition("; name a file with")[0]
+            raise ConfigError(f"{name}: {told}; name its files in a TOML file, with --datasets") from None
     return {name: Entry(data={"dataset": name, "data": _whole(place / name)}) for name in known}
 
 
+@contextlib.contextmanager
+def _about(what: str) -> Iterator[None]:
+    """Errors inside it say which data set they are about."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{what}: {error}") from None
+
+
+def _check_there(source: str, name: str) -> None:
+    """A source of a corpus must be there; hours of other runs may come before its own."""
+    kind, colon, rest = source.partition(":")
+    place = rest if colon and known_name(kind) else source
+    there = Path(place).exists() or Path(place.rpartition(":")[0] or place).exists()
+    if not there and not source.startswith(HUB):
+        raise ConfigError(f"{name}: corpus: {source}: no such file or folder")
+
+
 def _made(name: str, entry: Entry) -> StudyData:
-    settings = DataSettings.build(entry.data)
-    found = sources(settings)
+    for source in entry.corpus or ():
+        _check_there(source, name)
+    with _about(name):
+        settings = DataSettings.build(entry.data)
+        found = sources(settings)
     if "test" not in found:
         raise ConfigError(f"{name}: no test documents; name them with test = FILE in the --datasets file")
     known = known_name(settings.dataset) if settings.dataset else None
