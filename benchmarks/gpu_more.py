@@ -163,7 +163,8 @@ def two_processes(bench: Bench) -> tuple[Figures, str]:
 
 def launch(bench: Bench, arguments: list[str]) -> subprocess.Popen[str]:
     """A module in a process of its own, with this source; its group can be ended as one."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(doctune.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(Path(doctune.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env=environment, start_new_session=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,6 +49,9 @@ def choose_device(device: str = "auto", precision: Literal["auto", "fp32", "bf16
     if chosen.type == "cpu":
         for cache in KERNEL_CACHES:  # read at the first product of matrices
             os.environ.setdefault(cache, KERNELS_KEPT)
+    if chosen.type == "cuda":
+        # Said once by autograd's own thread, which then does what it says is to be done.
+        warnings.filterwarnings("ignore", "Attempting to run cuBLAS, but there was no current CUDA context")
     if precision == "auto":
         precision = "bf16" if _has_bf16(chosen) else "fp32"
     return Device(chosen, precision)
