@@ -284,6 +284,14 @@ def test_one_process_has_no_part_in_this(monkeypatch: pytest.MonkeyPatch, capsys
     assert not launched().main
 
 
+def test_processes_share_the_gpus_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert [World(rank, 4, rank).device("auto") for rank in range(4)] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    assert World(3, 4, 3).device("cuda:0") == "cuda:0"
+    assert World(3, 4, 3).device("cpu") == "cpu"
+
+
 def test_only_one_module_knows_of_processes() -> None:
     pattern = re.compile(r"torch\.distributed|from torch import .*\bdistributed\b")
     found = [path.name for path in SOURCES.rglob("*.py") if pattern.search(path.read_text())]
