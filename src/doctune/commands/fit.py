@@ -41,6 +41,11 @@ from doctune.training.state import Checkpoints, Evaluation
 FEW = 50
 
 
+def choosers(count: int) -> str:
+    """So many validation documents, and that they choose."""
+    return "1 validation document chooses" if count == 1 else f"{count} validation documents choose"
+
+
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """What one seed gives. `probabilities` and `windows` are of the test set, or of validation where there is none."""
@@ -83,8 +88,8 @@ def fit(
         print(rate_table(rates))
         if len(prepared.validation) < FEW and settings.training.select != "last":
             print(
-                f"note: {len(prepared.validation)} validation documents choose the epoch, which is little more than "
-                f"chance; --select last keeps the last epoch instead",
+                f"note: {choosers(len(prepared.validation))} the epoch, which is little more than chance; --select "
+                f"last keeps the last epoch instead",
                 file=sys.stderr,
             )
     feed = DocumentFeed(prepared.train, collator, settings.training, seed)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from doctune.commands.compare import Planned
-from doctune.commands.fit import FEW
+from doctune.commands.fit import FEW, choosers
 from doctune.evaluation.comparison import (
     VALIDATION_FLATTERS,
     PretrainingFacts,
@@ -94,10 +94,9 @@ def warnings(
         said += encoder_warnings(runs[0], runs[1:])
     fewest = min(validated, default=FEW)
     if fewest < FEW and encoders[0].settings.training.select != "last":
-        choose = "1 validation document chooses" if fewest == 1 else f"{fewest} validation documents choose"
         said.append(
-            f"Where labels are fewest, {choose} the epoch, which is little more than chance; --select last keeps the "
-            f"last epoch instead."
+            f"Where labels are fewest, {choosers(fewest)} the epoch, which is little more than chance; --select last "
+            f"keeps the last epoch instead."
         )
     if part == "validation":
         said += [VALIDATION_FLATTERS, "Each size may be judged on other documents: those held out of its labels."]
