@@ -140,3 +140,14 @@ def test_unknown_studies_and_scales() -> None:
         load_study("table9", "small")
     with pytest.raises(ConfigError, match="no scale 'large'"):
         load_study("table2", "large")
+
+
+def test_the_studies_of_the_documentation_load() -> None:
+    files = sorted((Path(__file__).parents[2] / "docs" / "studies").glob("*.toml"))
+    assert files
+    for path in files:
+        name, study, scale = load_study(str(path), "small")
+        assert name == path.stem
+        assert {finding.better for finding in study.findings} <= {row.name for row in study.rows}
+        FinetuneSettings.build({**merge(scale.set, study.rows[0].set), "output": "x", "encoder": {"encoder": "x"},
+                                "data": {"train": "x.csv"}})  # fmt: skip
