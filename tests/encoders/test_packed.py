@@ -125,7 +125,7 @@ def test_attention_with_dropout_is_the_same_function_when_nothing_is_dropped(
         encoder.train()
         states = encoder(batch).layers[0]
         states.square().sum().backward()
-        outputs.append((states, encoder.model.layers[1].attn.Wqkv.weight.grad))
+        outputs.append((states.detach(), encoder.model.layers[1].attn.Wqkv.weight.grad))
     for ours, theirs in zip(*outputs, strict=True):  # 1e-5 of the largest: gradients are up to 19 here
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=float(1e-5 * (1 + theirs.abs().max())))
 
