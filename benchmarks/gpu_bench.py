@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from measure import Shard
 
 from doctune.commands.prepare import make_collator
 from doctune.devices import Device
@@ -203,19 +204,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """A shard of a corpus that was never written: what `SequenceFeed` reads of one."""
-
-    input_ids: np.ndarray
-    sentences: np.ndarray
-    documents: np.ndarray
-    word_starts: None = None
-
-    def __len__(self) -> int:
-        return len(self.documents) - 1
 
 
 def corpus(bench: Bench) -> Shard:

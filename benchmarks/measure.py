@@ -24,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 
 import doctune
@@ -134,6 +135,19 @@ class Shape:
     def of(cls, config: Any) -> Shape:
         """From a config of transformers."""
         return cls(config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.vocab_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A shard of a corpus that was never written: what `SequenceFeed` reads of one."""
+
+    input_ids: np.ndarray
+    sentences: np.ndarray
+    documents: np.ndarray
+    word_starts: None = None
+
+    def __len__(self) -> int:
+        return len(self.documents) - 1
 
 
 def encoder_flops(

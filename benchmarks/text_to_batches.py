@@ -21,7 +21,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +29,7 @@ os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", RAYON_NUM
 import numpy as np
 import torch
 from epoch_plan import RESULTS, machine
+from measure import Shard
 from pretraining_data import BATCH, MASKS, PAIRS, PREDICTIONS, SENTENCE_END, SEQUENCE_LEN, Documents
 from tokenizers import Tokenizer
 
@@ -43,19 +43,6 @@ from doctune.text.word_cache import WordCache
 
 SENTENCES_PER_CALL = 64  # of `tokenizers`: its fastest, of 16 to all at once
 THEIRS, COLD, WARM = "tokenizers alone", "doctune, empty cache", "doctune, warm cache"
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """A shard of a corpus that was never written: what `SequenceFeed` reads of one."""
-
-    input_ids: np.ndarray
-    sentences: np.ndarray
-    documents: np.ndarray
-    word_starts: None = None
-
-    def __len__(self) -> int:
-        return len(self.documents) - 1
 
 
 def read(path: Path) -> Documents:
