@@ -161,3 +161,27 @@ def test_on_a_gpu_dropout_keeps_its_share_and_its_gradient(
     out, keep, scale = dropped_and_added(x, branch, 0.1)
     assert abs(float((out == 0).float().mean()) - 0.1) < 0.01
     torch.testing.assert_close(scaled(branch, keep, scale), out)
+
+
+def probe() -> bool:
+    with torch.inference_mode():  # as the first prediction of a process has it
+        return flash._works.__wrapped__(torch.device("cpu"), 8, torch.bfloat16)
+
+
+@pytest.mark.usefixtures("spelled_out")
+def test_the_probe_takes_what_is_right_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert probe()
+    attend, backward = flash.attend, flash.attend_backward
+    wrong = {
+        "attend": lambda *args, **kwargs: (1.1 * attend(*args, **kwargs)[0], attend(*args, **kwargs)[1]),
+        "attend_backward": lambda *args, **kwargs: [1.1 * x for x in backward(*args, **kwargs)],
+    }
+    for name, function in wrong.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(flash, name, function)
+            assert not probe()
+
+
+def test_the_probe_refuses_where_there_are_no_kernels() -> None:
+    """On a processor PyTorch has none of them."""
+    assert not probe()
