@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,3 +62,19 @@ def test_several_studies_are_one_grid(
     for name, result in zip(("one", "two"), results, strict=True):
         assert json.loads((tmp_path / name / "study.json").read_text())["cells"] == result["cells"]
         assert (tmp_path / name / "study.html").is_file()
+
+
+def test_processes_take_one_gpu_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_device", taken.append)
+    monkeypatch.setattr("torch.set_num_threads", lambda count: None)
+    begun = multiprocessing.get_context("spawn").Value("i", 0)
+    for _ in range(3):
+        grid.begin_worker(1, begun)
+    assert taken == [0, 1, 0]
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    assert grid.default_workers() == 8
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert grid.default_workers() == 64

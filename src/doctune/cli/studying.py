@@ -81,7 +81,7 @@ def _where(group: argparse._ArgumentGroup) -> None:
         "--on", choices=["here", "processes", "ray"], default="here",
         help="here: one run after the other; processes: several at once on this machine; ray: on a Ray cluster",
     )  # fmt: skip
-    group.add_argument("--workers", type=int, metavar="N", help="processes: how many (default: one a core)")
+    group.add_argument("--workers", type=int, metavar="N", help="processes: how many (default: one a core; 4 a GPU)")
     group.add_argument("--dry-run", action="store_true", help="print what would run, and run nothing")
 
 

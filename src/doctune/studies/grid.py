@@ -20,6 +20,7 @@ from doctune.progress import duration
 from doctune.studies.jobs import Done, Job, execute, finished
 
 Where = Literal["here", "processes", "ray"]
+WORKERS_PER_GPU = 4
 KILLED = "a process was killed from outside, perhaps for want of memory; try fewer at once"
 
 
@@ -160,12 +161,27 @@ def _hands(on: Where, cache: Path, workers: int | None, keep_models: bool, telli
     elif on == "ray":
         yield _Ray(cache, keep_models)
     else:
-        cores = os.cpu_count() or 1
-        count = min(workers or cores, len(telling.left))
+        cores, context = os.cpu_count() or 1, multiprocessing.get_context("spawn")
+        count = min(workers or default_workers(), len(telling.left))
         with concurrent.futures.ProcessPoolExecutor(
-            count, multiprocessing.get_context("spawn"), torch.set_num_threads, (max(cores // count, 1),)
+            count, context, begin_worker, (max(cores // count, 1), context.Value("i", 0))
         ) as pool:
             yield _Processes(cache, keep_models, pool, count)
+
+
+def default_workers() -> int:
+    """One process a core; where there are GPUs some a GPU, whose memory they share."""
+    cores = os.cpu_count() or 1
+    return min(cores, WORKERS_PER_GPU * torch.cuda.device_count()) if torch.cuda.is_available() else cores
+
+
+def begin_worker(threads: int, begun: Any) -> None:
+    """In a new process: so many threads, and one GPU after the other. `begun` counts the processes before this one."""
+    torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        with begun.get_lock():
+            number, begun.value = begun.value, begun.value + 1
+        torch.cuda.set_device(number % torch.cuda.device_count())
 
 
 def import_ray() -> Any:
