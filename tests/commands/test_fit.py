@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from doctune.commands.fit import choosers
+from doctune.commands.fit import validation_documents
 
 
 def test_one_document_is_singular() -> None:
-    assert choosers(1) == "1 validation document chooses"
-    assert choosers(12) == "12 validation documents choose"
+    assert validation_documents(1, "choose") == "1 validation document chooses"
+    assert validation_documents(12, "choose") == "12 validation documents choose"
+    assert validation_documents(1, "tell") == "1 validation document tells"

@@ -156,12 +156,7 @@ def check_output(output: Path, resume: bool) -> None:
         return
     begun = any(output.glob("*/config.toml"))
     if not (resume and begun):
-        ways = (
-            "remove what is there, or go on with the comparison in it with --resume"
-            if begun
-            else "or remove what is there"
-        )
-        raise ConfigError(f"output: {output} is not empty; give a new directory, {ways}")
+        raise finetune.not_empty(output, "comparison" if begun else None)
 
 
 def finished(one: Planned) -> Report | None:

@@ -28,8 +28,8 @@ from doctune.commands.predict import (
 )
 from doctune.commands.prepare import check_fit, make_collator
 from doctune.devices import choose_device
-from doctune.encoders.base import FAMILIES, chosen_layers
-from doctune.encoders.load import load_encoder, read_config, read_shape
+from doctune.encoders.base import FAMILIES
+from doctune.encoders.load import asked_layers, load_encoder, read_config, read_shape
 from doctune.encoders.resolve import resolve_encoder
 from doctune.errors import ConfigError, DataError, TrainingError
 from doctune.examples import Example
@@ -233,10 +233,7 @@ def open_encoder(settings: FeatureFileSettings) -> FeatureEncoder:
     device = choose_device(settings.device, settings.precision)
     there: int = read_config(folder).num_hidden_layers
     asked = settings.features.layers
-    try:
-        layers = chosen_layers(asked, there)
-    except IndexError as error:
-        raise ConfigError(f"features.layers: {error}") from None
+    layers = asked_layers(asked, there)
     if len(set(layers)) < len(layers):
         raise ConfigError(f"features.layers: {' '.join(map(str, asked))} names a layer twice; there are {there}")
     # A model without its highest layers still counts them, or its last layer would be taken for the encoder's.

@@ -23,8 +23,7 @@ from doctune.commands.prepare import Documents, check_fit, make_collator, read, 
 from doctune.config import Settings, Tree, merge, read_toml, write_toml
 from doctune.devices import Device, choose_device
 from doctune.distributed import World, open_world
-from doctune.encoders.base import chosen_layers
-from doctune.encoders.load import float32_size, read_shape
+from doctune.encoders.load import asked_layers, float32_size, read_shape
 from doctune.encoders.resolve import resolve_encoder
 from doctune.errors import ConfigError, UserError
 from doctune.evaluation.pretraining_section import further_pretraining
@@ -147,10 +146,7 @@ def resolve(settings: FinetuneSettings) -> tuple[FinetuneSettings, Path, TextTok
         # The default is the paper's, or all that a smaller encoder has.
         tree["truncation"]["max_seq_len"] = min(settings.truncation.max_seq_len, shape.max_seq_len)
     check_fit(tokenizer, shape, tree["truncation"]["max_seq_len"], str(folder))
-    try:
-        chosen_layers(settings.features.layers, shape.num_layers)
-    except IndexError as error:
-        raise ConfigError(f"features.layers: {error}") from None
+    asked_layers(settings.features.layers, shape.num_layers)  # told before hours of reading
     if settings.optimizer.learning_rate is None:
         on_fixed_states = settings.features.head == "bilstm" and settings.layerwise.freeze_encoder
         tree["optimizer"]["learning_rate"] = default_learning_rate(shape.hidden_size, on_fixed_states)
@@ -176,12 +172,14 @@ def check_output(output: Path, resume: bool = False, last: str = "report.json") 
         unfinished = (output / "config.toml").is_file() and not (output / last).is_file()
         if resume and (output / "config.toml").is_file():
             return
-        ways = (
-            "remove what is there, or go on with the run in it with --resume"
-            if unfinished
-            else "or remove what is there"
-        )
-        raise ConfigError(f"output: {output} is not empty; give a new directory, {ways}")
+        raise not_empty(output, "run" if unfinished else None)
+
+
+def not_empty(output: Path, begun: str | None) -> ConfigError:
+    """The error for an output directory that is in use, with what to do; `begun`: what could be gone on with in it."""
+    go_on = "" if begun is None else f", or go on with the {begun} in it with --resume"
+    ways = f"{'' if begun else 'or '}remove what is there{go_on}"
+    return ConfigError(f"output: {output} is not empty; give a new directory, {ways}")
 
 
 # What may differ between a run and its continuation.

@@ -41,9 +41,9 @@ from doctune.training.state import Checkpoints, Evaluation
 FEW = 50
 
 
-def choosers(count: int) -> str:
-    """So many validation documents, and that they choose."""
-    return "1 validation document chooses" if count == 1 else f"{count} validation documents choose"
+def validation_documents(count: int, do: str) -> str:
+    """So many validation documents, and what they do."""
+    return f"1 validation document {do}s" if count == 1 else f"{count} validation documents {do}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,8 @@ def fit(
         print(rate_table(rates))
         if len(prepared.validation) < FEW and settings.training.select != "last":
             print(
-                f"note: {choosers(len(prepared.validation))} the epoch, which is little more than chance; --select "
-                f"last keeps the last epoch instead",
+                f"note: {validation_documents(len(prepared.validation), 'choose')} the epoch, which is little more "
+                f"than chance; --select last keeps the last epoch instead",
                 file=sys.stderr,
             )
     feed = DocumentFeed(prepared.train, collator, settings.training, seed)

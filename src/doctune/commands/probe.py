@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 import doctune
 from doctune.commands.extraction import Extractor
 from doctune.commands.finetune import check_output, resolve
-from doctune.commands.fit import FEW
+from doctune.commands.fit import FEW, validation_documents
 from doctune.commands.prepare import Prepared, make_collator, read, split
 from doctune.config import merge, read_toml, write_toml
 from doctune.devices import Device, choose_device
@@ -185,8 +185,8 @@ def _warnings(prepared: Prepared, highest_error: float) -> list[str]:
     warnings = []
     if len(prepared.validation) < FEW:
         warnings.append(
-            f"{len(prepared.validation)} validation documents tell little: give more with --validation or a larger "
-            f"--validation-fraction"
+            f"{validation_documents(len(prepared.validation), 'tell')} little: give more with --validation or a "
+            f"larger --validation-fraction"
         )
     if highest_error >= _majority_error(prepared):
         warnings.append("not even the best probe is clearly better than always answering the largest class")

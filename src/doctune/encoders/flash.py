@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,7 +38,8 @@ class Spans:
     order: Tensor | None = None
     back: Tensor | None = None
     top: Spans | None = None
-    num_filling: int = 0
+    num_filling: ClassVar[int] = 0
+    """Rows behind the last token: none, where `Layout` may have some."""
 
     @classmethod
     def of(cls, batch: Batch, rows: Tensor | None = None) -> Spans:

@@ -141,10 +141,7 @@ def load_encoder(
     family = FAMILIES[check_folder(folder)["model_type"]]
     config = read_config(folder)
     total = num_layers or config.num_hidden_layers
-    try:
-        chosen = chosen_layers(layers, total)
-    except IndexError as error:
-        raise ConfigError(f"features.layers: {error}") from None
+    chosen = asked_layers(layers, total)
     register_attention()
     model, missing = from_pretrained(folder, _with_dropout_rates(config, settings))
     pooler = _take_pooler(model, missing)
@@ -160,6 +157,14 @@ def load_encoder(
     replace_dropout(model, None)
     replace_word_embeddings(model, shared=tied)
     return Loaded(encoder, config, pooler)
+
+
+def asked_layers(layers: tuple[int, ...] | str, num_layers: int) -> tuple[int, ...]:
+    """The layers that the settings ask for, as `chosen_layers` counts them; `ConfigError` for one that is not there."""
+    try:
+        return chosen_layers(layers, num_layers)
+    except IndexError as error:
+        raise ConfigError(f"features.layers: {error}") from None
 
 
 def _with_dropout_rates(config: Any, settings: EncoderSettings) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from doctune.commands.compare import Planned
-from doctune.commands.fit import FEW, choosers
+from doctune.commands.fit import FEW, validation_documents
 from doctune.evaluation.comparison import (
     VALIDATION_FLATTERS,
     PretrainingFacts,
@@ -95,8 +95,8 @@ def warnings(
     fewest = min(validated, default=FEW)
     if fewest < FEW and encoders[0].settings.training.select != "last":
         said.append(
-            f"Where labels are fewest, {choosers(fewest)} the epoch, which is little more than chance; --select last "
-            f"keeps the last epoch instead."
+            f"Where labels are fewest, {validation_documents(fewest, 'choose')} the epoch, which is little more than "
+            f"chance; --select last keeps the last epoch instead."
         )
     if part == "validation":
         said += [VALIDATION_FLATTERS, "Each size may be judged on other documents: those held out of its labels."]
