@@ -38,14 +38,13 @@ from measure import Clock, RoundFeed, Way, Work
 
 import doctune
 from doctune import seeding
-from doctune.batches.collate import Collator
+from doctune.batches.collate import Collator, make_collator
 from doctune.batches.feed import DocumentFeed
-from doctune.commands.prepare import make_collator
+from doctune.classifier.folder import Description, save_model
 from doctune.devices import choose_device
 from doctune.encoders.load import load_encoder
 from doctune.encoders.resolve import resolve_encoder
 from doctune.models.classifier import build_classifier
-from doctune.models.folder import Description, save_model
 from doctune.readers import sources
 from doctune.settings import (
     DataSettings,

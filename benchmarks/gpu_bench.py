@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from measure import Shard
 
-from doctune.commands.prepare import make_collator
+from doctune.batches.collate import make_collator
 from doctune.devices import Device
 from doctune.encoders.resolve import MINI_FOLDER
 from doctune.encoders.scratch import bert_config, new_bert

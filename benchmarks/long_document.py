@@ -25,8 +25,7 @@ import numpy as np
 import torch
 from measure import RESULTS, command, machine
 
-from doctune.batches.collate import Collator
-from doctune.commands.prepare import make_collator
+from doctune.batches.collate import Collator, make_collator
 from doctune.devices import Device, choose_device
 from doctune.encoders.load import load_encoder
 from doctune.encoders.resolve import resolve_encoder

@@ -39,10 +39,10 @@ from finetuning import peer_model, save_for_peers
 from measure import Rates, Work
 
 from doctune import seeding
-from doctune.commands.predict import Predictor, load
-from doctune.commands.prepare import make_collator
+from doctune.batches.collate import make_collator
+from doctune.classifier.folder import is_standard
+from doctune.classifier.predictor import Predictor, load
 from doctune.encoders.resolve import resolve_encoder
-from doctune.models.folder import is_standard
 from doctune.readers.documents import open_documents
 from doctune.settings import ReadingSettings, TruncationSettings
 from doctune.text.tokenizer import TextTokenizer

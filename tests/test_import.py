@@ -25,7 +25,7 @@ def test_importing_is_light() -> None:
 
 
 def test_the_data_side_does_not_reach_torch() -> None:
-    code = "import doctune.readers, doctune.text.truncation, doctune.store.splits, doctune.evaluation.report"
+    code = "import doctune.readers, doctune.text.truncation, doctune.store.splits, doctune.report.finetuning"
     assert imported(code, ("torch", "transformers")) == []
 
 

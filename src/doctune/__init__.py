@@ -8,15 +8,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from doctune.version import __version__
 
 if TYPE_CHECKING:
+    from doctune.classifier.predictor import Predictor, load
     from doctune.commands.compare import compare
     from doctune.commands.evaluate import evaluate
     from doctune.commands.features import features
     from doctune.commands.finetune import finetune
     from doctune.commands.multitask import multitask
-    from doctune.commands.predict import Predictor, load, predict
+    from doctune.commands.predict import predict
     from doctune.commands.pretrain import pretrain
     from doctune.commands.probe import probe
     from doctune.errors import CheckpointError, ConfigError, DataError, DoctuneError, TrainingError, UserError
@@ -34,8 +35,8 @@ _HOMES = {
     "probe": "doctune.commands.probe",
     "predict": "doctune.commands.predict",
     "study": "doctune.studies.command",
-    "load": "doctune.commands.predict",
-    "Predictor": "doctune.commands.predict",
+    "load": "doctune.classifier.predictor",
+    "Predictor": "doctune.classifier.predictor",
     **dict.fromkeys(
         ("DoctuneError", "UserError", "ConfigError", "DataError", "CheckpointError", "TrainingError"), "doctune.errors"
     ),

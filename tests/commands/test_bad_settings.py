@@ -179,7 +179,7 @@ def test_a_disk_that_fills_up_in_training(
     finetune: Cli, tiny_csv: MakeCsv, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leave_free(small_disk, 64 * 1024)
-    monkeypatch.setattr("doctune.commands.finetune.check_space", lambda *_: None)
+    monkeypatch.setattr("doctune.runs.directory.check_space", lambda *_: None)
     done = finetune(tiny_csv(), output=small_disk / "run")
     assert "no space left on the disk" in done.error
     assert [path.name for path in small_disk.iterdir()] == ["filler"]

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 import doctune
 from doctune.errors import ConfigError, DataError, TrainingError, UserError
-from doctune.evaluation.report import summary_table
+from doctune.report.finetuning import summary_table
 
 Cli = Callable[..., Any]
 MakeCsv = Callable[..., Path]

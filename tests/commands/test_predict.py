@@ -167,7 +167,7 @@ def test_the_order_of_documents_and_batches_changes_nothing(predictor: doctune.P
 
 
 def test_many_documents_go_through_in_parts(predictor: doctune.Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("doctune.commands.predict.DOCUMENTS_AT_A_TIME", 4)
+    monkeypatch.setattr("doctune.classifier.predictor.DOCUMENTS_AT_A_TIME", 4)
     examples = [Example(f"d{i}", text) for i, text in enumerate(TEXTS * 2)]
     check(list(predictor.rows(iter(examples))), predictor, TEXTS * 2)
 

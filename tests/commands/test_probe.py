@@ -79,7 +79,7 @@ def test_a_probe_is_a_logistic_regression_on_the_features_of_its_layer(
 def test_every_document_goes_through_the_encoder_once(
     tiny_csv: Callable[..., Path], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from doctune.commands.extraction import Extractor
+    from doctune.runs.extraction import Extractor
 
     seen: list[int] = []
     run = Extractor.run

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from doctune.classifier.folder import Description, is_standard, load_model, save_model
 from doctune.encoders.load import load_encoder
 from doctune.models.classifier import Classifier, build_classifier
-from doctune.models.folder import Description, is_standard, load_model, save_model
 from doctune.settings import EncoderSettings, TruncationSettings
 from doctune.tensors import Batch
 

@@ -15,9 +15,9 @@ import pytest
 import doctune
 from doctune.cli import main
 from doctune.commands import finetune
-from doctune.commands.prepare import split
 from doctune.encoders.scratch import bert_config, new_bert
 from doctune.errors import CheckpointError, ConfigError, DataError, TrainingError
+from doctune.runs.data import split
 from doctune.settings import FinetuneSettings
 from doctune.studies.curve import build, prepare
 from doctune.studies.curve_report import Point, labels_worth, sentences, summary

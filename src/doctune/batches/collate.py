@@ -9,10 +9,12 @@ import numpy.typing as npt
 import torch
 
 from doctune.batches.plan import Places
+from doctune.errors import ConfigError
+from doctune.settings import TruncationSettings
 from doctune.store.splits import Dataset
 from doctune.tensors import Batch
-from doctune.text.tokenizer import Template
-from doctune.text.truncation import Truncation, Windows, truncate_pair
+from doctune.text.tokenizer import Template, TextTokenizer
+from doctune.text.truncation import Truncation, Windows, make_truncation, truncate_pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +97,13 @@ class Collator:
             first, second = truncate_pair(first, second, self.max_seq_len - self.template.special_tokens(True))
             return [self.template.assemble(first, second)]
         return [self.template.assemble(window) for window in self.truncation.windows(first, self._budget)]
+
+
+def make_collator(tokenizer: TextTokenizer, truncation: TruncationSettings) -> Collator:
+    """The collator for these settings; `ConfigError` if they leave no room for text."""
+    budget = truncation.max_seq_len - tokenizer.template.special_tokens(False)
+    if budget < 1:
+        raise ConfigError(
+            f"truncation.max_seq_len: {truncation.max_seq_len} has no room for text beside the special tokens"
+        )
+    return Collator(tokenizer.template, make_truncation(truncation, budget), truncation.max_seq_len)

@@ -10,10 +10,10 @@ import time
 from collections.abc import Sequence
 from typing import NoReturn
 
-from doctune import __version__
 from doctune.cli import studying, tasks, training, using
 from doctune.cli.flags import Arguments
 from doctune.errors import ConfigError, UserError
+from doctune.version import __version__
 
 # What torchrun may start; all others are one process.
 SEVERAL_PROCESSES = ("finetune", "multitask", "pretrain")

@@ -59,7 +59,7 @@ def _run(args: Arguments) -> None:
         print(describe(settings))
         return
     from doctune.commands.multitask import run
-    from doctune.evaluation.multitask_report import summary_table
+    from doctune.report.multitask import summary_table
 
     report = run(settings, command_line(), args.resume)
     print(summary_table(report))

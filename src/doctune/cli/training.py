@@ -155,7 +155,7 @@ def _run_finetune(args: Arguments) -> None:
         print(describe(settings))
         return
     from doctune.commands.finetune import run
-    from doctune.evaluation.report import summary_table
+    from doctune.report.finetuning import summary_table
 
     report = run(settings, command_line(), args.resume)
     print(summary_table(report))

@@ -14,9 +14,11 @@ from doctune.commands import finetune
 from doctune.config import merge, read_toml
 from doctune.errors import ConfigError, UserError
 from doctune.evaluation.comparison import Comparison, Run, compare_runs, read_pretraining
-from doctune.evaluation.comparison_report import PLOT, summary_table, write_comparison
 from doctune.evaluation.schema import Report
 from doctune.files import no_space_is_one_line
+from doctune.report.comparison import PLOT, summary_table, write_comparison
+from doctune.runs import directory
+from doctune.runs.resolve import resolve
 from doctune.settings import FinetuneSettings, from_flat
 
 BASE = "base"
@@ -103,13 +105,13 @@ def plan(settings: FinetuneSettings, adapted: Sequence[str], base_run: str | Pat
     changes: dict[str, Any] = {"output": str(output / BASE) if base_run is None else str(base_run)}
     if settings.data.cache is None:
         changes["data"] = settings.data.model_copy(update={"cache": str(output / TOKENISED)})
-    base, folder, tokenizer = finetune.resolve(settings.model_copy(update=changes))
+    base, folder, tokenizer = resolve(settings.model_copy(update=changes))
     planned = [Planned(BASE, base, folder, tokenizer.hash)]
     for name, given in zip(names(folders), adapted, strict=True):
         tree = base.model_dump()
         tree["output"] = str(output / name)
         tree["encoder"] |= {"encoder": str(given), "revision": None}
-        own, folder, tokenizer = finetune.resolve(FinetuneSettings.build(tree))
+        own, folder, tokenizer = resolve(FinetuneSettings.build(tree))
         planned.append(Planned(name, own, folder, tokenizer.hash))
     return planned
 
@@ -156,7 +158,7 @@ def check_output(output: Path, resume: bool) -> None:
         return
     begun = any(output.glob("*/config.toml"))
     if not (resume and begun):
-        raise finetune.not_empty(output, "comparison" if begun else None)
+        raise directory.not_empty(output, "comparison" if begun else None)
 
 
 def finished(one: Planned) -> Report | None:
@@ -164,7 +166,7 @@ def finished(one: Planned) -> Report | None:
     path, config = one.folder / "report.json", one.folder / "config.toml"
     if not path.is_file() or not config.is_file():
         return None
-    finetune.check_same(one.settings, config)
+    directory.check_same(one.settings, config)
     there, wanted = FinetuneSettings.build(read_toml(config)).training.seeds, one.settings.training.seeds
     if there > wanted:
         raise ConfigError(
@@ -185,7 +187,7 @@ def _fine_tune(planned: list[Planned], output: Path, base_given: bool, command: 
         )
     with no_space_is_one_line(output):
         output.mkdir(parents=True, exist_ok=True)
-    finetune.check_space(output, planned[0].encoder, seeds * sum(report is None for report in reports))
+    directory.check_space(output, planned[0].encoder, seeds * sum(report is None for report in reports))
     done: list[Report] = []
     for number, (one, report) in enumerate(zip(planned, reports, strict=True), 1):
         where = f"run {number} of {len(planned)}: {one.name} ({one.settings.encoder.encoder})"

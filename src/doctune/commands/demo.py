@@ -10,8 +10,8 @@ from doctune.commands import demo_tiny
 from doctune.commands.finetune import finetune
 from doctune.config import read_toml
 from doctune.errors import ConfigError
-from doctune.evaluation.report import summary_table
 from doctune.progress import duration
+from doctune.report.finetuning import summary_table
 from doctune.settings import EMBEDDED_DATASET
 
 TINY = "tiny"

@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import doctune
 from doctune.commands import corpus as corpora
 from doctune.commands.compare import compare
 from doctune.commands.pretrain import pretrain
 from doctune.commands.pretrain import summary as pretraining_summary
 from doctune.encoders.scratch import bert_config, new_bert
 from doctune.evaluation.comparison import Comparison
-from doctune.evaluation.comparison_report import summary_table
 from doctune.examples import Example
 from doctune.files import write_json, write_text
 from doctune.progress import duration
 from doctune.readers.pydocs import INSTALLED, PyDocsReader
+from doctune.report.comparison import summary_table
 from doctune.settings import CorpusSettings
 from doctune.store.corpus import Corpus
 from doctune.text.vocabulary import train_vocabulary
+from doctune.version import __version__
 
 DATA, ENCODER, CORPUS, PRETRAINED, COMPARISON = "data", "encoder", "corpus", "pretrained", "compare"
 PARTS = ("train", "validation", "test")
@@ -69,7 +69,7 @@ SMOKE = Amount(unlabelled=60, pool=20, test=24, validation=3, labels=12, epochs=
 def demo(output: str, smoke: bool, command: str) -> None:
     """Make a small BERT, pre-train it on texts without labels, fine-tune it with and without that, and compare."""
     started, amount, folder = time.monotonic(), SMOKE if smoke else FULL, Path(output)
-    write_json(folder / MARK, {"doctune": doctune.__version__, "command": command})
+    write_json(folder / MARK, {"doctune": __version__, "command": command})
     unlabelled = write_data(folder / DATA, amount)
     _step(1, "an encoder that knows nothing")
     size = _make_encoder(folder / ENCODER, unlabelled)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from doctune.commands.predict import data_settings, load
+from doctune.classifier.predictor import load, predict_windows, write_predictions
+from doctune.commands.predict import data_settings
 from doctune.errors import DataError
-from doctune.evaluation.compare import paired_bootstrap
-from doctune.evaluation.metrics import Metrics, compute
-from doctune.evaluation.predict import Probabilities, predict_windows, write_predictions
+from doctune.evaluation.intervals import paired_bootstrap
 from doctune.files import write_json
+from doctune.metrics.single import Metrics, Probabilities, compute
 from doctune.readers import open_source
 
 

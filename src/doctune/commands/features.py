@@ -16,17 +16,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-import doctune
-from doctune.commands.extraction import Extractor
-from doctune.commands.predict import (
-    DOCUMENTS_AT_A_TIME,
-    data_settings,
-    model_folder,
-    read_lines,
-    standard_input,
-    undecodable,
-)
-from doctune.commands.prepare import check_fit, make_collator
+from doctune.batches.collate import make_collator
+from doctune.classifier.folder import DESCRIPTION, Description, load_model, read_description
+from doctune.classifier.predictor import DOCUMENTS_AT_A_TIME, model_folder
+from doctune.commands.predict import data_settings, read_lines, standard_input, undecodable
 from doctune.devices import choose_device
 from doctune.encoders.base import FAMILIES
 from doctune.encoders.load import asked_layers, load_encoder, read_config, read_shape
@@ -35,16 +28,18 @@ from doctune.errors import ConfigError, DataError, TrainingError
 from doctune.examples import Example
 from doctune.files import atomic_path, stem
 from doctune.models.classifier import TOKEN_POOLINGS
-from doctune.models.folder import DESCRIPTION, Description, load_model, read_description
 from doctune.pooling.tokens import Pooler
 from doctune.progress import Progress, duration
 from doctune.readers import open_source
+from doctune.runs.extraction import Extractor
+from doctune.runs.resolve import check_fit
 from doctune.settings import DataSettings, FeatureFileSettings, TruncationSettings, from_flat
 from doctune.store.build import NothingToReadError, build_shard
 from doctune.store.features import FeatureForm, FeatureRows, Vectors, feature_writer
 from doctune.store.splits import make_dataset
 from doctune.tensors import Batch, HiddenStates
 from doctune.text.tokenizer import TextTokenizer
+from doctune.version import __version__
 
 READING = ("dataset", "text", "text_pair", "label", "format", "encoding", "header")
 FORMATS = {
@@ -309,7 +304,7 @@ def _format(settings: FeatureFileSettings, path: Path) -> str:
 def _facts(settings: FeatureFileSettings, truncation: TruncationSettings) -> dict[str, str]:
     """What the features were made with, for the file's metadata."""
     return {
-        "doctune": doctune.__version__,
+        "doctune": __version__,
         "encoder": settings.encoder.encoder,
         "token_pooling": settings.features.token_pooling,
         "truncation": truncation.model_dump_json(),

@@ -10,20 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from doctune.commands import finetune, reporting
-from doctune.commands.fit import Fitted, fit
-from doctune.commands.multitask_data import Task, find, left_out_line, prepare, resolve
-from doctune.commands.multitask_joint import FREE_TO_CHANGE, train_jointly
 from doctune.config import Tree, merge, read_toml
 from doctune.devices import Device, choose_device
 from doctune.distributed import World, open_world
 from doctune.errors import UserError
 from doctune.evaluation.multitask import MULTITASK_FILE, MultitaskReport, Seen, make_report
-from doctune.evaluation.multitask_report import write_multitask
 from doctune.evaluation.pretraining_section import further_pretraining
-from doctune.evaluation.report import write_report
 from doctune.evaluation.schema import PretrainingSection, Report
 from doctune.files import write_json
+from doctune.report.finetuning import write_report
+from doctune.report.multitask import write_multitask
+from doctune.runs import directory, reporting
+from doctune.runs.fit import Fitted, fit
+from doctune.runs.joint import FREE_TO_CHANGE, train_jointly
+from doctune.runs.tasks import Task, find, left_out_line, prepare, resolve
 from doctune.settings import MultitaskSettings, flat_names, from_flat
 from doctune.text.tokenizer import TextTokenizer
 
@@ -57,7 +57,7 @@ def run(settings: MultitaskSettings, command: str, resume: bool = False) -> Mult
 
 def _run(settings: MultitaskSettings, command: str, resume: bool, world: World) -> MultitaskReport:
     output = Path(settings.output).expanduser()
-    world.from_main(lambda: finetune.check_output(output, resume, MULTITASK_FILE))
+    world.from_main(lambda: directory.check_output(output, resume, MULTITASK_FILE))
     settings, encoder_folder, tokenizer = world.main_first(lambda: resolve(settings))
     pretraining = further_pretraining(encoder_folder)
     training = settings.training
@@ -66,14 +66,16 @@ def _run(settings: MultitaskSettings, command: str, resume: bool, world: World) 
     new = not output.exists()
     try:
         stages = 2 if settings.continuation.epochs > 0 else 1
-        copies, facts = stages * len(settings.tasks), finetune.environment(device, command, world.size)
-        world.from_main(lambda: finetune.begin(output, settings, encoder_folder, copies, resume, facts, FREE_TO_CHANGE))
+        copies, facts = stages * len(settings.tasks), directory.environment(device, command, world.size)
+        world.from_main(
+            lambda: directory.begin(output, settings, encoder_folder, copies, resume, facts, FREE_TO_CHANGE)
+        )
         tasks = prepare(settings, found, tokenizer, output, world)
         joint = _joint(settings, tasks, tokenizer, encoder_folder, output, device, command, pretraining, world)
         continued: dict[str, Report] = {}
         for number, task in enumerate(tasks if stages == 2 else (), 1):
             folder = output / "continued" / task.name
-            report = world.from_main(partial(finetune.finished, folder))
+            report = world.from_main(partial(directory.finished, folder))
             if report is None:
                 print(f"{task.name} alone ({number} of {len(tasks)})", file=sys.stderr)
                 own = alone(settings, task)
@@ -107,7 +109,7 @@ def _joint(
     """The joint training, unless an earlier, killed run finished it; each task's report."""
 
     def finished() -> dict[str, Report]:
-        there = {task.name: finetune.finished(output / "joint" / task.name) for task in tasks}
+        there = {task.name: directory.finished(output / "joint" / task.name) for task in tasks}
         return {name: report for name, report in there.items() if report is not None}
 
     reports = world.from_main(finished)

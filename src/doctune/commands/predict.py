@@ -6,118 +6,18 @@ import csv
 import io
 import json
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
-import numpy as np
-
-from doctune.batches.collate import Collator
-from doctune.commands.prepare import make_collator
-from doctune.devices import Device, choose_device
-from doctune.errors import CheckpointError, DataError
-from doctune.evaluation.predict import Probabilities, Windows, predict_windows, prediction_rows
+from doctune.classifier.folder import Description
+from doctune.classifier.predictor import load
+from doctune.errors import DataError
 from doctune.examples import Example
 from doctune.files import atomic_path
-from doctune.models.classifier import Classifier
-from doctune.models.folder import DESCRIPTION, Description, load_model
 from doctune.readers import open_source
 from doctune.readers.columns import Columns
 from doctune.settings import EMBEDDED_DATASET, DataSettings
-from doctune.store.build import NothingToReadError, build_shard
-from doctune.store.splits import Dataset, make_dataset
-from doctune.text.tokenizer import TextTokenizer
-
-# Documents read, tokenised and predicted at a time, so that a file of any size needs constant memory.
-DOCUMENTS_AT_A_TIME = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class Predictor:
-    """A model with everything that use needs."""
-
-    model: Classifier
-    description: Description
-    tokenizer: TextTokenizer
-    collator: Collator
-    device: Device
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The classes, in the order of the columns of `predict_proba`."""
-        return self.description.labels
-
-    def dataset(self, examples: Iterable[Example], folder: Path, name: str, labelled: bool = False) -> Dataset:
-        """Examples as a data set of this model, with its shard in `folder`."""
-        built = build_shard(examples, self.tokenizer, folder, name, show_progress=labelled)
-        if labelled and built.left_out_empty:
-            print(f"{name}: left out {built.left_out_empty:,} empty documents", file=sys.stderr)
-        return make_dataset(name, built.shard, self.labels, labelled)
-
-    def predict_proba(self, texts: Sequence[str | tuple[str, str]]) -> Probabilities:
-        """Class probabilities [D, C] of texts or text pairs, columns as in `labels`.
-
-        A text without any token has no evidence in it and gets equal probabilities.
-        """
-        pairs = [(text, None) if isinstance(text, str) else text for text in texts]
-        examples = [Example(str(i), text, text_pair=pair) for i, (text, pair) in enumerate(pairs)]
-        return self._probabilities(examples)[0]
-
-    def predict(self, texts: Sequence[str | tuple[str, str]]) -> list[str]:
-        """The most probable label of each text."""
-        return [self.labels[i] for i in self.predict_proba(texts).argmax(axis=1)]
-
-    def _probabilities(self, examples: list[Example], what: str | None = None) -> tuple[Probabilities, Windows]:
-        result = np.full((len(examples), len(self.labels)), 1.0 / len(self.labels))
-        with tempfile.TemporaryDirectory(prefix="doctune-") as folder:
-            numbered = [Example(str(i), e.text, text_pair=e.text_pair) for i, e in enumerate(examples)]
-            try:
-                dataset = self.dataset(numbered, Path(folder), "documents")
-            except NothingToReadError:
-                return result, {}
-            places = [int(i) for i in dataset.ids()]
-            result[places], windows = predict_windows(self.model, dataset, self.collator, self.device, what)
-        return result, {places[place]: found for place, found in windows.items()}
-
-    def rows(self, examples: Iterable[Example], what: str | None = None) -> Iterator[dict[str, Any]]:
-        """One dict a document, in order: id, label, probability, probabilities; windows where there are several."""
-        waiting: list[Example] = []
-        for example in examples:
-            waiting.append(example)
-            if len(waiting) == DOCUMENTS_AT_A_TIME:
-                yield from self._rows(waiting, what)
-                waiting = []
-        if waiting:
-            yield from self._rows(waiting, what)
-
-    def _rows(self, examples: list[Example], what: str | None) -> Iterator[dict[str, Any]]:
-        probabilities, windows = self._probabilities(examples, what)
-        return prediction_rows([e.id for e in examples], self.labels, probabilities, windows=windows)
-
-
-def load(model: str | Path, device: str = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto") -> Predictor:
-    """Load a model folder, or the model of a run directory.
-
-    Raises `CheckpointError` for a folder that doctune did not write.
-    """
-    folder = model_folder(Path(model).expanduser())
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"{folder}: no such folder; give a run directory of doctune finetune, or its model folder"
-        )
-    chosen = choose_device(device, precision)
-    classifier, description = load_model(folder)
-    tokenizer = TextTokenizer.load(folder)
-    collator = make_collator(tokenizer, description.truncation)
-    return Predictor(classifier.to(chosen.torch), description, tokenizer, collator, chosen)
-
-
-def model_folder(folder: Path) -> Path:
-    """The folder itself, or the model of a run directory."""
-    inside = folder / "model"
-    return inside if not (folder / DESCRIPTION).is_file() and (inside / DESCRIPTION).is_file() else folder
 
 
 def data_settings(description: Description, path: str, **given: Any) -> DataSettings:

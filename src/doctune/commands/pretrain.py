@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from doctune import seeding
-from doctune.commands.finetune import begin, check_output, check_same, environment
-from doctune.commands.pretrain_job import FREE_TO_CHANGE, PAPER_STEPS, SNAPSHOTS, Job, Pretrained
 from doctune.config import merge, read_toml
 from doctune.devices import choose_device
 from doctune.distributed import World, open_world
@@ -16,9 +14,11 @@ from doctune.encoders.load import check_folder, read_shape
 from doctune.encoders.resolve import resolve_encoder
 from doctune.encoders.scratch import new_bert, scratch_config
 from doctune.errors import ConfigError, UserError
-from doctune.evaluation.pretraining_report import write_pretraining_report
 from doctune.files import no_space_is_one_line
 from doctune.progress import duration
+from doctune.report.pretraining import write_pretraining_report
+from doctune.runs.directory import begin, check_output, check_same, environment
+from doctune.runs.pretraining import FREE_TO_CHANGE, PAPER_STEPS, SNAPSHOTS, Job, Pretrained
 from doctune.settings import PretrainSettings, from_flat
 from doctune.store.corpus import Corpus
 from doctune.text.extension import added_pieces

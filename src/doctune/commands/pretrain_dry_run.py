@@ -12,7 +12,6 @@ from transformers import BertForPreTraining
 from doctune.batches.feed import Feed
 from doctune.batches.sequences import hold_out
 from doctune.commands.pretrain import check_fit, with_defaults
-from doctune.commands.pretrain_job import HEAD_WARMUP, Job, make_budget
 from doctune.config import to_toml
 from doctune.devices import choose_device
 from doctune.encoders.resolve import resolve_encoder
@@ -20,6 +19,7 @@ from doctune.encoders.scratch import scratch_config
 from doctune.errors import ConfigError
 from doctune.models.pretraining import load_pretraining
 from doctune.progress import duration
+from doctune.runs.pretraining import HEAD_WARMUP, Job, make_budget
 from doctune.settings import EncoderSettings, PretrainSettings
 from doctune.store.corpus import Corpus
 from doctune.tensors import MaskedBatch

@@ -15,25 +15,27 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import cross_entropy
 
-import doctune
-from doctune.commands.extraction import Extractor
-from doctune.commands.finetune import check_output, resolve
-from doctune.commands.fit import FEW, validation_documents
-from doctune.commands.prepare import Prepared, make_collator, read, split
+from doctune.batches.collate import make_collator
 from doctune.config import merge, read_toml, write_toml
 from doctune.devices import Device, choose_device
 from doctune.encoders.load import load_encoder
 from doctune.errors import TrainingError, UserError
 from doctune.evaluation.probe import TOKEN_POOLINGS as NAMES
 from doctune.evaluation.probe import Answers, Probe, advise, judge, sentences
-from doctune.evaluation.probe_report import summary_table, write_probe
 from doctune.files import no_space_is_one_line
 from doctune.models.classifier import TOKEN_POOLINGS
 from doctune.progress import Progress
 from doctune.readers import sources
+from doctune.report.probe import summary_table, write_probe
+from doctune.runs.data import Prepared, read, split
+from doctune.runs.directory import check_output
+from doctune.runs.extraction import Extractor
+from doctune.runs.fit import FEW, validation_documents
+from doctune.runs.resolve import resolve
 from doctune.settings import FinetuneSettings, ProbeSettings, dotted_fields, from_flat
 from doctune.store.splits import Dataset
 from doctune.training.logistic import choose_logistic
+from doctune.version import __version__
 
 # Features beyond this wait on the disk, in the run directory.
 BYTES_IN_MEMORY = 1 << 30
@@ -76,7 +78,7 @@ def run(settings: ProbeSettings, command: str) -> Probe:
         advised = advise(cells, best)
         layers = loaded.encoder.num_layers
         result: Probe = {
-            "format": 1, "doctune": doctune.__version__, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "format": 1, "doctune": __version__, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "command": command, "title": prepared.title,
             "encoder": {
                 "name": settings.encoder.encoder, "num_layers": layers, "hidden_size": loaded.encoder.hidden_size,

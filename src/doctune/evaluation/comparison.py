@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-import doctune
 from doctune.errors import CheckpointError, DataError
-from doctune.evaluation.compare import SeedSummaryJson, is_collapsed, paired_bootstrap_over_seeds, seed_interval
-from doctune.evaluation.metrics import Metrics
+from doctune.evaluation.intervals import SeedSummaryJson, is_collapsed, paired_bootstrap_over_seeds, seed_interval
 from doctune.evaluation.schema import DataSection, Report
+from doctune.metrics.single import Metrics
+from doctune.version import __version__
 
 PRETRAINING_FILE = "doctune-pretraining.json"
 Verdict = Literal["helped", "hurt", "no difference"]
@@ -192,7 +192,7 @@ def compare_runs(base: Run, adapted: Sequence[Run], seeds: Sequence[int], comman
         others.append(one)
     part = "validation" if base.report["test"] is None else "test"
     return Comparison(
-        doctune=doctune.__version__,
+        doctune=__version__,
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         title=base.report["title"],
         part=part,

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict
 
-import doctune
-from doctune.evaluation.compare import is_collapsed, paired_bootstrap
 from doctune.evaluation.comparison import read_answers
-from doctune.evaluation.metrics import Metrics
+from doctune.evaluation.intervals import is_collapsed, paired_bootstrap
 from doctune.evaluation.schema import EncoderSection, Report
+from doctune.metrics.single import Metrics
+from doctune.version import __version__
 
 MULTITASK_FILE = "multitask.json"
 Stage = Literal["joint", "continued"]
@@ -114,7 +114,7 @@ def make_report(
             of = [stage for stage, reports in stages.items() if warning in reports[name]["warnings"]]
             warnings.append(f"{name}{'' if len(of) == len(stages) else f', {of[0]}'}: {warning}")
     return MultitaskReport(
-        doctune=doctune.__version__,
+        doctune=__version__,
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         title=", ".join(seen),
         encoder=first["encoder"],

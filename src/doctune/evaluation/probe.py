@@ -12,8 +12,8 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from doctune.evaluation.compare import paired_bootstrap
-from doctune.evaluation.metrics import wilson_interval
+from doctune.evaluation.intervals import paired_bootstrap
+from doctune.metrics.single import wilson_interval
 
 TOKEN_POOLINGS = ("cls", "mean", "max")
 # Layers and poolings that a sentence names; of more it gives the number.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
-from doctune.evaluation.compare import SeedSummaryJson
-from doctune.evaluation.metrics import MetricsJson
+from doctune.evaluation.intervals import SeedSummaryJson
+from doctune.metrics.single import MetricsJson
 
 
 class EncoderSection(TypedDict):
@@ -93,6 +93,10 @@ class WindowWeight(TypedDict):
     start: int
     tokens: int
     weight: float
+
+
+Windows = dict[int, list[WindowWeight]]
+"""The windows of each document that has several, by its place in the data set."""
 
 
 class WindowExample(TypedDict):

@@ -13,8 +13,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from doctune.errors import CheckpointError
 from doctune.files import atomic_folder, write_json
-from doctune.models.folder import STANDARD
 from doctune.models.pretraining import OWN_PAIR_HEAD, PAIR_HEADS, PretrainingModel
+from doctune.models.standard import STANDARD
 
 FACTS = "doctune-pretraining.json"
 WEIGHTS = "model.safetensors"

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import doctune
 from doctune.errors import ConfigError, DataError
 from doctune.files import atomic_path, content_hash, no_space_is_one_line, write_text
 from doctune.settings import CorpusSettings
@@ -35,6 +34,7 @@ from doctune.store.corpus_vocabulary import CountJob, make_tokenizer, word_rules
 from doctune.store.corpus_workers import in_order
 from doctune.store.leaks import write_index
 from doctune.text.tokenizer import TextTokenizer
+from doctune.version import __version__
 
 # Settings that change nothing in the shards.
 ELSEWHERE = {"output", "encoder", "revision", "workers", "write_text", "name"}
@@ -173,7 +173,7 @@ def _manifest(
     exclude = [ExcludeRecord(name=name, texts=counts[number]) for number, name in enumerate(settings.leaks.exclude)]
     total = {key: sum(figure[key] for figure in figures) for key in Sizes.model_fields}
     return Manifest(
-        doctune=doctune.__version__, name=settings.name or folder.resolve().name,
+        doctune=__version__, name=settings.name or folder.resolve().name,
         tokenizer=TokenizerRecord(hash=tokenizer.hash, vocab_size=tokenizer.size), vocabulary=vocabulary,
         splitter=settings.sentences.splitter, segmenter=settings.sentences.segmenter, sources=tuple(sources),
         exclude=tuple(exclude), similarity=settings.leaks.similarity, transductive=settings.leaks.transductive,

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from markupsafe import Markup, escape
 
-from doctune.evaluation.charts import DIGIT_WIDTH, short, svg_start, ticks
+from doctune.report.charts import DIGIT_WIDTH, short, svg_start, ticks
 from doctune.studies.results import CellJson, StudyJson
 
 LABEL_LENGTH = 30

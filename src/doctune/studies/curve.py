@@ -13,18 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doctune.commands import compare, dry_run, finetune
-from doctune.commands.prepare import data_title, split
+from doctune.commands import compare, dry_run
 from doctune.config import Tree, merge, read_toml
 from doctune.encoders.load import read_shape
 from doctune.errors import ConfigError, UserError
 from doctune.evaluation.comparison import PretrainingFacts, read_pretraining
 from doctune.files import no_space_is_one_line
 from doctune.readers import Source, sources
+from doctune.runs import directory
+from doctune.runs.content import encoder_content, source_content
+from doctune.runs.data import data_title, split
 from doctune.settings import DataSettings, FinetuneSettings, from_flat
 from doctune.store.splits import number_of_examples
 from doctune.studies.command import Prepared, check_failed, describe_plan, do_runs, result_of
-from doctune.studies.content import encoder_content, source_content
 from doctune.studies.curve_report import PAGE, PLOT, STEM, sentences, summary, warnings
 from doctune.studies.definition import Column, Row, Scale, Study
 from doctune.studies.grid import Where, import_ray
@@ -224,7 +225,7 @@ def _check_documents(one: Curve, keep_models: bool) -> None:
     try:
         with no_space_is_one_line(output):
             output.mkdir(parents=True, exist_ok=True)
-        finetune.check_space(output, one.encoders[0].encoder, len(left) if keep_models else 1)
+        directory.check_space(output, one.encoders[0].encoder, len(left) if keep_models else 1)
         for encoder in one.encoders:
             jobs = [job for job in left if rows[job.key] == encoder.name]
             if not jobs or encoder.tokenizer in known:

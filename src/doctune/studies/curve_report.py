@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from doctune.commands.compare import Planned
-from doctune.commands.fit import FEW, validation_documents
 from doctune.evaluation.comparison import (
     VALIDATION_FLATTERS,
     PretrainingFacts,
@@ -23,8 +22,9 @@ from doctune.evaluation.comparison import (
     sentence,
     verdict,
 )
-from doctune.evaluation.report import TABLE_WIDTH
 from doctune.evaluation.schema import Report
+from doctune.report.finetuning import TABLE_WIDTH
+from doctune.runs.fit import FEW, validation_documents
 from doctune.studies.report import shown
 from doctune.studies.report import warnings as study_warnings
 from doctune.studies.results import StudyJson

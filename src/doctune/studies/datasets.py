@@ -14,8 +14,8 @@ from doctune.readers.base import Finder
 from doctune.readers.datasets import DATASETS, dataset_reader, known_name
 from doctune.readers.hub import PREFIX as HUB
 from doctune.readers.pydocs import INSTALLED
+from doctune.runs.content import source_content
 from doctune.settings import EMBEDDED_DATASET, DataSettings
-from doctune.studies.content import source_content
 
 DOMAINS = {
     "imdb": "sentiment", "yelp_polarity": "sentiment", "yelp_full": "sentiment", "trec": "question",

@@ -14,16 +14,17 @@ from typing import Any, Literal
 
 import filelock
 
-import doctune
 from doctune.commands import corpus, finetune, multitask, pretrain
-from doctune.commands.prepare import Documents, read
 from doctune.config import Tree
 from doctune.errors import UserError
 from doctune.files import no_space_is_one_line, write_json
 from doctune.readers import sources
+from doctune.runs.content import key_of
+from doctune.runs.data import Documents, read
+from doctune.runs.resolve import resolve
 from doctune.settings import CorpusSettings, DataSettings, FinetuneSettings, MultitaskSettings, PretrainSettings
-from doctune.studies.content import key_of
 from doctune.text.tokenizer import TextTokenizer
+from doctune.version import __version__
 
 Kind = Literal["corpus", "pretrain", "finetune", "multitask"]
 DONE = "job.json"
@@ -62,7 +63,7 @@ class Done:
 
 def make_job(kind: Kind, settings: Tree, contents: Any, about: str, needs: tuple[str, ...] = ()) -> Job:
     """A job; `contents` stand for the files and encoders, and the settings should not name their paths."""
-    return Job(kind, key_of(kind, doctune.__version__, contents), settings, about, needs)
+    return Job(kind, key_of(kind, __version__, contents), settings, about, needs)
 
 
 def finished(job: Job, cache: Path) -> bool:
@@ -121,7 +122,7 @@ def _run(job: Job, folder: Path, cache: Path) -> None:
             if tree["data"].get("cache") is None:
                 tree["data"]["cache"] = str(cache / TOKENISED)
             settings = FinetuneSettings.build(tree)
-            resolved, _, tokenizer = finetune.resolve(settings)
+            resolved, _, tokenizer = resolve(settings)
             finetune.run(settings, command, resume, read_documents(resolved.data, tokenizer))
 
 

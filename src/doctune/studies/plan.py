@@ -12,8 +12,8 @@ from doctune.encoders.base import chosen_layers
 from doctune.encoders.load import Shape, read_shape
 from doctune.encoders.resolve import resolve_encoder
 from doctune.errors import ConfigError
+from doctune.runs.content import encoder_content, path_content
 from doctune.settings import CorpusSettings, FinetuneSettings, MultitaskSettings, PretrainSettings
-from doctune.studies.content import encoder_content, path_content
 from doctune.studies.datasets import StudyData
 from doctune.studies.definition import Column, Row, Scale, Study
 from doctune.studies.jobs import CACHED, Job, make_job

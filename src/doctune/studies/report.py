@@ -14,9 +14,9 @@ from typing import Literal, cast
 from markupsafe import Markup
 
 from doctune.evaluation.comparison import points
-from doctune.evaluation.comparison_charts import standalone
-from doctune.evaluation.report import TABLE_WIDTH, pages, writable
 from doctune.files import write_json, write_text
+from doctune.report.comparison_charts import standalone
+from doctune.report.finetuning import TABLE_WIDTH, pages, writable
 from doctune.studies.charts import TRAINING, differences, error_lines, training_lines
 from doctune.studies.plan import CITED
 from doctune.studies.results import CellJson, StudyJson

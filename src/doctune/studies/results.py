@@ -13,14 +13,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal, NamedTuple, NotRequired, TypedDict
 
-import doctune
 from doctune.errors import DataError
-from doctune.evaluation.compare import Difference, is_collapsed, paired_bootstrap_over_seeds, seed_interval
 from doctune.evaluation.comparison import Answers, points, read_answers
-from doctune.evaluation.metrics import Metrics
+from doctune.evaluation.intervals import Difference, is_collapsed, paired_bootstrap_over_seeds, seed_interval
 from doctune.evaluation.schema import Report
+from doctune.metrics.single import Metrics
 from doctune.studies.definition import Finding, Row, Scale, Study
 from doctune.studies.plan import Cell, Plan
+from doctune.version import __version__
 
 Held = Literal["holds", "does not hold", "cannot tell", "not run"]
 
@@ -132,7 +132,7 @@ def gather(
     cells = [_cell(cell, rows[cell.row], found, study, cache, failed) for cell in plan.cells]
     present = [column for column in study.columns if any(cell.column == column.name for cell in plan.cells)]
     return StudyJson(
-        doctune=doctune.__version__, created=time.strftime("%Y-%m-%dT%H:%M:%S%z"), name=name, title=study.title,
+        doctune=__version__, created=time.strftime("%Y-%m-%dT%H:%M:%S%z"), name=name, title=study.title,
         question=study.question, unit=study.unit, scale=scale_name, about=scale.about, reference=study.reference,
         plot=study.plot, axis=study.axis, encoders=dict(scale.encoders), seeds=list(seeds),
         rows=[row.name for row in study.rows], row_x=[row.x for row in study.rows],

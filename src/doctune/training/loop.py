@@ -17,7 +17,6 @@ from doctune.batches.share import share
 from doctune.devices import Device
 from doctune.distributed import World
 from doctune.errors import TrainingError
-from doctune.models.folder import state_to_cpu
 from doctune.progress import Progress
 from doctune.tensors import ONE_TASK, Batch, Loss
 from doctune.training.ahead import Ahead
@@ -25,7 +24,7 @@ from doctune.training.budget import Budget
 from doctune.training.log import MetricsLog
 from doctune.training.optim import clip_gradients
 from doctune.training.schedule import Factor
-from doctune.training.state import Checkpoints, EpochRecord, Evaluation, TrainingState
+from doctune.training.state import Checkpoints, EpochRecord, Evaluation, TrainingState, state_to_cpu
 
 STEPS_PER_RECORD = 20
 # Devices that work by themselves once they are told what to do.

@@ -178,3 +178,8 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Weights) -> No
         value = int(tensor) if tensor.ndim == 0 and not tensor.is_floating_point() else tensor
         state.setdefault(int(number), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": plain["param_groups"]})
+
+
+def state_to_cpu(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the model's weights in host memory."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}

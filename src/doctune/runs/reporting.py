@@ -1,0 +1,206 @@
+"""From what a run gave to its report."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from doctune.batches.collate import Collator
+from doctune.evaluation.intervals import is_collapsed, seed_interval
+from doctune.evaluation.pretraining_section import pretraining_warnings
+from doctune.evaluation.schema import (
+    ChosenExamples,
+    DataSection,
+    Epoch,
+    HardError,
+    LearningRate,
+    PretrainingSection,
+    Report,
+    SeedsSection,
+    Windows,
+)
+from doctune.metrics.single import Metrics, Probabilities
+from doctune.report.windows import windows_section
+from doctune.runs.data import GIVEN, Prepared
+from doctune.runs.fit import Fitted
+from doctune.settings import FinetuneSettings, dotted_fields
+from doctune.store.splits import Dataset
+from doctune.text.tokenizer import TextTokenizer
+from doctune.text.truncation import Windows as WindowTruncation
+from doctune.version import __version__
+
+HARDEST = 20
+TEXT_SHOWN = 1000
+# What the recipe section leaves out: it stands elsewhere in the report.
+ELSEWHERE = ("output", "data.", "encoder.encoder", "training.seed", "training.seeds")
+# And what has a meaning with windows only.
+OF_WINDOWS = ("truncation.overlap", "features.window_pooling")
+
+
+def single(
+    settings: FinetuneSettings, prepared: Prepared, tokenizer: TextTokenizer, collator: Collator, fitted: Fitted,
+    command: str, pretraining: Sequence[PretrainingSection] = (),
+) -> Report:  # fmt: skip
+    """The report of one seed; `pretraining` are the runs of further pre-training behind the encoder."""
+    outcome = fitted.outcome
+    best = outcome.records[outcome.best]
+    report = Report(
+        doctune=__version__,
+        created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        title=prepared.title,
+        encoder=cast(Any, {"name": settings.encoder.encoder, **fitted.encoder}),
+        data=_data(prepared, collator),
+        recipe=recipe(settings),
+        learning_rates=[cast(LearningRate, dataclasses.asdict(row)) for row in fitted.rates],
+        epochs=[_epoch(record) for record in outcome.records],
+        best={"epoch": best.epoch, "step": best.step},
+        validation=fitted.validation.to_json(),
+        test=None if fitted.test is None else fitted.test.to_json(),
+        hardest=hardest(prepared.judged, fitted.probabilities, fitted.windows),
+        time={
+            "train_seconds": outcome.seconds,
+            "examples_per_second": outcome.examples / outcome.seconds,
+            "tokens_per_second": outcome.tokens / outcome.seconds,
+        },
+        warnings=warnings(prepared, fitted, collator) + pretraining_warnings(pretraining),
+        command=command,
+    )
+    if pretraining:
+        report["further_pretraining"] = list(pretraining)
+    windows = windows_section(prepared.judged, fitted.probabilities, fitted.windows, tokenizer)
+    if windows is not None:
+        report["windows"] = windows
+    return report
+
+
+def several(reports: Sequence[Report], seeds: Sequence[int], folders: Sequence[str]) -> Report:
+    """The report of several seeds: means with intervals, and the details of the seed that validation chose."""
+    judged = [judged_metrics(report) for report in reports]
+    best = best_seed(reports)
+    section = SeedsSection(
+        seeds=list(seeds),
+        error_percent=seed_interval([m.error_percent for m in judged]).to_json(),
+        accuracy=seed_interval([m.accuracy for m in judged]).to_json(),
+        macro_f1=seed_interval([m.macro_f1 for m in judged]).to_json(),
+        runs=[
+            {
+                "seed": seed,
+                "dir": folder,
+                "error_percent": metrics.error_percent,
+                "validation_accuracy": report["validation"]["accuracy"],
+                "collapsed": is_collapsed(metrics),
+            }
+            for seed, folder, report, metrics in zip(seeds, folders, reports, judged, strict=True)
+        ],
+        details_of=seeds[best],
+    )
+    warned = list(dict.fromkeys(warning for report in reports for warning in report["warnings"]))
+    return {**reports[best], "seeds": section, "warnings": warned}
+
+
+def judged_metrics(report: Report) -> Metrics:
+    """The test figures, or those of validation where there is no test set."""
+    return Metrics.from_json(report["test"] or report["validation"])
+
+
+def best_seed(reports: Sequence[Report]) -> int:
+    """The place of the seed whose model is kept: the best on validation, never on test."""
+    validation = [report["validation"] for report in reports]
+    return max(range(len(reports)), key=lambda i: (validation[i]["accuracy"], -validation[i]["loss"]))
+
+
+def warnings(prepared: Prepared, fitted: Fitted, collator: Collator) -> list[str]:
+    """What a reader must know: a collapsed run, no test set, classes with hardly any documents, pairs cut."""
+    said = []
+    reason = is_collapsed(fitted.test or fitted.validation)
+    if reason:
+        advice = "Try another seed, a lower learning rate or more warm-up."
+        said.append(f"The run with seed {fitted.seed} collapsed: {reason}. {advice}")
+    if prepared.test is None:
+        said.append("There is no test set: these figures are of validation, which chose the epoch, so they flatter.")
+    rare = [name for name, count in prepared.train.per_class().items() if count < 5]
+    if rare:
+        said.append(f"Classes with fewer than five training documents: {', '.join(rare[:10])}.")
+    if prepared.left_out_empty:
+        counts = ", ".join(f"{split} {count:,}" for split, count in prepared.left_out_empty.items())
+        said.append(f"Documents without text were left out: {counts}.")
+    if isinstance(collator.truncation, WindowTruncation) and any(
+        part.lengths()[:, 1].any() for part in prepared.parts().values()
+    ):
+        said.append("Text pairs are not read in windows: each is one sequence, whose longer text was cut.")
+    return said
+
+
+def recipe(settings: FinetuneSettings) -> dict[str, str | int | float | bool | None]:
+    """The settings that make the recipe, flat, with the names of the command line."""
+    shown: dict[str, str | int | float | bool | None] = {}
+    for dotted in dotted_fields(FinetuneSettings):
+        if dotted.startswith(ELSEWHERE):
+            continue
+        if dotted in OF_WINDOWS and settings.truncation.truncation != "windows":
+            continue
+        value: Any = settings
+        for part in dotted.split("."):
+            value = getattr(value, part)
+        if value is not None:
+            shown[dotted.rpartition(".")[2]] = ", ".join(map(str, value)) if isinstance(value, tuple) else value
+    return shown
+
+
+def hardest(dataset: Dataset, probabilities: Probabilities, windows: Windows) -> list[HardError]:
+    """The wrong answers that the model was surest of."""
+    predicted = probabilities.argmax(axis=1)
+    sure = probabilities.max(axis=1)
+    wrong = np.flatnonzero((predicted != dataset.labels) & (dataset.labels >= 0))
+    errors: list[HardError] = []
+    for place in wrong[np.argsort(-sure[wrong], kind="stable")][:HARDEST]:
+        row = int(dataset.rows[place])
+        errors.append(
+            {
+                "id": dataset.shard.value("id", row),
+                "text": dataset.shard.value("text", row)[:TEXT_SHOWN],
+                "label": dataset.names[dataset.labels[place]],
+                "prediction": dataset.names[predicted[place]],
+                "probability": float(sure[place]),
+            }
+        )
+        if int(place) in windows:
+            errors[-1]["windows"] = windows[int(place)]
+    return errors
+
+
+def _data(prepared: Prepared, collator: Collator) -> DataSection:
+    parts = prepared.parts()
+    section = DataSection(
+        train=len(prepared.train),
+        validation=len(prepared.validation),
+        test=0 if prepared.test is None else len(prepared.test),
+        labels=list(prepared.names),
+        left_out_empty=prepared.left_out_empty,
+        truncated_percent={name: 100 * collator.truncated(part) for name, part in parts.items()},
+        mean_tokens={name: float(part.lengths().sum(axis=1).mean()) for name, part in parts.items()},
+        train_per_class=prepared.train.per_class(),
+        validation_from=prepared.validation_from,
+    )
+    if prepared.chosen_from is not None:
+        held = 0 if prepared.validation_from == GIVEN else len(prepared.validation)
+        section["train_examples"] = ChosenExamples(count=len(prepared.train) + held, of=prepared.chosen_from)
+    if prepared.test_chosen_from is not None:
+        section["test_examples"] = ChosenExamples(count=section["test"], of=prepared.test_chosen_from)
+    return section
+
+
+def _epoch(record: Any) -> Epoch:
+    seen = {key.removeprefix("validation_"): value for key, value in record.evaluation.record.items()}
+    return {
+        "epoch": record.epoch,
+        "step": record.step,
+        "train_loss": record.train_loss,
+        "validation": cast(Any, seen),
+        "learning_rate": record.learning_rate,
+        "examples_per_second": record.examples_per_second,
+    }
