@@ -214,7 +214,7 @@ import sys, torch
 from doctune.distributed import open_world
 from doctune.errors import ConfigError, DataError, TrainingError
 with open_world("cpu") as world:
-    found = world.from_main(lambda: {"a": [1, "ž"], "b": None})
+    found = world.broadcast_from_rank0(lambda: {"a": [1, "ž"], "b": None})
     assert found == {"a": [1, "ž"], "b": None}
     def fails():
         raise DataError("no such file")
@@ -223,10 +223,10 @@ with open_world("cpu") as world:
             raise ConfigError("cuda:1 is not there")
         return world.rank
     for call, kind in (
-        (lambda: world.from_main(fails), DataError),
-        (lambda: world.main_first(fails), DataError),
-        (lambda: world.together(fails_elsewhere), ConfigError),
-        (lambda: world.main_first(fails_elsewhere), ConfigError),
+        (lambda: world.broadcast_from_rank0(fails), DataError),
+        (lambda: world.rank0_first(fails), DataError),
+        (lambda: world.all_or_raise(fails_elsewhere), ConfigError),
+        (lambda: world.rank0_first(fails_elsewhere), ConfigError),
     ):
         try:
             call()
@@ -234,7 +234,7 @@ with open_world("cpu") as world:
             assert str(error) in ("no such file", "cuda:1 is not there")
         else:
             raise SystemExit("no error")
-    assert world.together(lambda: world.rank) == world.rank
+    assert world.all_or_raise(lambda: world.rank) == world.rank
     assert world.all_reduce(torch.tensor([world.rank + 1.0])).item() == 3.0
     assert world.broadcast(torch.tensor([world.rank + 5])).item() == 5
     parameters = [torch.nn.Parameter(torch.zeros(3)) for _ in range(4)]
@@ -270,7 +270,12 @@ def test_one_process_has_no_part_in_this(monkeypatch: pytest.MonkeyPatch, capsys
     assert launched() == World.single() == World(0, 1, 0)
     world = World.single()
     made = object()
-    assert world.from_main(lambda: made) is world.main_first(lambda: made) is world.together(lambda: made) is made
+    assert (
+        world.broadcast_from_rank0(lambda: made)
+        is world.rank0_first(lambda: made)
+        is world.all_or_raise(lambda: made)
+        is made
+    )
     assert world.device("auto") == "auto"
     tensor = torch.ones(2)
     assert world.all_reduce(tensor) is world.broadcast(tensor) is tensor

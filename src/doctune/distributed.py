@@ -75,7 +75,7 @@ class World:
         """Wait until every process is here."""
         self.all_reduce(torch.zeros(1))
 
-    def from_main(self, make: Callable[[], T]) -> T:
+    def broadcast_from_rank0(self, make: Callable[[], T]) -> T:
         """What `make` gives on rank 0, which alone calls it; it goes to the others as JSON.
 
         A `UserError` of rank 0 is raised by all.
@@ -92,14 +92,14 @@ class World:
         self._tell({"made": made})
         return made
 
-    def main_first(self, make: Callable[[], T]) -> T:
+    def rank0_first(self, make: Callable[[], T]) -> T:
         """What `make` gives on every process; the others call it once rank 0 is done, and all raise an error of one."""
         made: list[T] = []
         if self.size > 1:
-            self.from_main(lambda: made.append(make()))
-        return self.together(lambda: made[0] if made else make())
+            self.broadcast_from_rank0(lambda: made.append(make()))
+        return self.all_or_raise(lambda: made[0] if made else make())
 
-    def together(self, make: Callable[[], T]) -> T:
+    def all_or_raise(self, make: Callable[[], T]) -> T:
         """What `make` gives on every process; all raise an error of one."""
         made: list[T] = []
         error: UserError | None = None
@@ -107,10 +107,10 @@ class World:
             made.append(make())
         except UserError as found:
             error = found
-        self.agree(error)
+        self.raise_together(error)
         return made[0]
 
-    def agree(self, error: UserError | None) -> None:
+    def raise_together(self, error: UserError | None) -> None:
         """Raise on every process if one of them has an error: all raise that of the lowest rank."""
         if self.size == 1:
             if error is not None:

@@ -136,7 +136,7 @@ def test_long_sequences_take_the_other_path_to_the_same_result(
 ) -> None:
     results = []
     for longest in (1024, 8):
-        monkeypatch.setattr(attention, "LONG", longest)
+        monkeypatch.setattr(attention, "LONGEST_WITH_SCORES", longest)
         encoder = load(family_folder(kind)).encoder
         states = encoder(batch)
         torch.stack(states.layers).square().sum().backward()

@@ -24,7 +24,7 @@ from doctune.settings import FinetuneSettings, from_flat
 BASE = "base"
 TOKENISED = "tokenised"
 # Folders of these names say nothing of what is in them, or are taken: the folder above gives its name, too.
-UNTELLING = frozenset({BASE, TOKENISED, "model", "encoder"})
+NAMES_WITHOUT_MEANING = frozenset({BASE, TOKENISED, "model", "encoder"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def names(folders: Sequence[Path]) -> list[str]:
     found: list[str] = []
     for folder in folders:
         above, name = folder.parent, folder.name
-        while (name in UNTELLING or name in found) and above.name:
+        while (name in NAMES_WITHOUT_MEANING or name in found) and above.name:
             above, name = above.parent, f"{above.name}-{name}"
         found.append(name if name not in found else f"{name}-{len(found) + 1}")
     return found

@@ -52,17 +52,17 @@ def run(settings: FinetuneSettings, command: str, resume: bool = False, document
 
 def _run(settings: FinetuneSettings, command: str, resume: bool, documents: Documents | None, world: World) -> Report:
     output = Path(settings.output).expanduser()
-    world.from_main(lambda: check_output(output, resume))
-    settings, encoder_folder, tokenizer = world.main_first(lambda: resolve(settings))
+    world.broadcast_from_rank0(lambda: check_output(output, resume))
+    settings, encoder_folder, tokenizer = world.rank0_first(lambda: resolve(settings))
     pretraining = further_pretraining(encoder_folder)
     training = settings.training
-    device = world.together(lambda: choose_device(world.device(training.device), training.precision))
+    device = world.all_or_raise(lambda: choose_device(world.device(training.device), training.precision))
     collator = make_collator(tokenizer, settings.truncation)
-    found = world.together(lambda: sources(settings.data))
+    found = world.all_or_raise(lambda: sources(settings.data))
     new = not output.exists()
     try:
         facts = environment(device, command, world.size)
-        world.from_main(lambda: begin(output, settings, encoder_folder, training.seeds, resume, facts))
+        world.broadcast_from_rank0(lambda: begin(output, settings, encoder_folder, training.seeds, resume, facts))
         if documents is None:
             documents = read(settings.data, found, tokenizer, output / "shards", world)
         first, count = training.seed, training.seeds
@@ -72,7 +72,7 @@ def _run(settings: FinetuneSettings, command: str, resume: bool, documents: Docu
         data = [split(settings, documents, seed) for seed in seeds]
         reports: list[Report] = []
         for seed, folder, prepared in zip(seeds, folders, data, strict=True):
-            report = world.from_main(partial(finished, folder))
+            report = world.broadcast_from_rank0(partial(finished, folder))
             if report is None:
                 if count > 1:
                     print(f"seed {seed} ({len(reports) + 1} of {count})", file=sys.stderr)

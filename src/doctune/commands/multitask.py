@@ -57,17 +57,17 @@ def run(settings: MultitaskSettings, command: str, resume: bool = False) -> Mult
 
 def _run(settings: MultitaskSettings, command: str, resume: bool, world: World) -> MultitaskReport:
     output = Path(settings.output).expanduser()
-    world.from_main(lambda: directory.check_output(output, resume, MULTITASK_FILE))
-    settings, encoder_folder, tokenizer = world.main_first(lambda: resolve(settings))
+    world.broadcast_from_rank0(lambda: directory.check_output(output, resume, MULTITASK_FILE))
+    settings, encoder_folder, tokenizer = world.rank0_first(lambda: resolve(settings))
     pretraining = further_pretraining(encoder_folder)
     training = settings.training
-    device = world.together(lambda: choose_device(world.device(training.device), training.precision))
-    found = world.together(lambda: find(settings))
+    device = world.all_or_raise(lambda: choose_device(world.device(training.device), training.precision))
+    found = world.all_or_raise(lambda: find(settings))
     new = not output.exists()
     try:
         stages = 2 if settings.continuation.epochs > 0 else 1
         copies, facts = stages * len(settings.tasks), directory.environment(device, command, world.size)
-        world.from_main(
+        world.broadcast_from_rank0(
             lambda: directory.begin(output, settings, encoder_folder, copies, resume, facts, FREE_TO_CHANGE)
         )
         tasks = prepare(settings, found, tokenizer, output, world)
@@ -75,7 +75,7 @@ def _run(settings: MultitaskSettings, command: str, resume: bool, world: World) 
         continued: dict[str, Report] = {}
         for number, task in enumerate(tasks if stages == 2 else (), 1):
             folder = output / "continued" / task.name
-            report = world.from_main(partial(directory.finished, folder))
+            report = world.broadcast_from_rank0(partial(directory.finished, folder))
             if report is None:
                 print(f"{task.name} alone ({number} of {len(tasks)})", file=sys.stderr)
                 own = alone(settings, task)
@@ -99,7 +99,7 @@ def _run(settings: MultitaskSettings, command: str, resume: bool, world: World) 
         write_multitask(output, result)
         return result
 
-    return world.from_main(report_all)
+    return world.broadcast_from_rank0(report_all)
 
 
 def _joint(
@@ -112,7 +112,7 @@ def _joint(
         there = {task.name: directory.finished(output / "joint" / task.name) for task in tasks}
         return {name: report for name, report in there.items() if report is not None}
 
-    reports = world.from_main(finished)
+    reports = world.broadcast_from_rank0(finished)
     if len(reports) == len(tasks):
         return reports
     trained = train_jointly(settings, tasks, tokenizer, encoder_folder, output, device, world)

@@ -52,19 +52,19 @@ def run(settings: PretrainSettings, command: str, resume: bool = False) -> Pretr
 
 def _run(settings: PretrainSettings, command: str, resume: bool, world: World) -> Pretrained:
     output = Path(settings.output).expanduser()
-    world.from_main(lambda: check_output(output, resume))
+    world.broadcast_from_rank0(lambda: check_output(output, resume))
     corpus = Corpus.open(Path(settings.corpus).expanduser())
     tokenizer = corpus.tokenizer()
     settings = with_defaults(settings)
     training = settings.training
-    device = world.together(lambda: choose_device(world.device(training.device), training.precision))
+    device = world.all_or_raise(lambda: choose_device(world.device(training.device), training.precision))
     new = not output.exists()
     try:
-        world.from_main(lambda: _begin(settings, output, resume))
-        start = world.main_first(lambda: _start_folder(settings, tokenizer, output))
+        world.broadcast_from_rank0(lambda: _begin(settings, output, resume))
+        start = world.rank0_first(lambda: _start_folder(settings, tokenizer, output))
         new_pieces = check_fit(settings, corpus, tokenizer, start)
         facts = environment(device, command, world.size)
-        world.from_main(lambda: begin(output, settings, start, _copies(settings), False, facts))
+        world.broadcast_from_rank0(lambda: begin(output, settings, start, _copies(settings), False, facts))
         result = Job(settings, corpus, tokenizer, device, start, output, new_pieces, world).run()
         if world.main:
             snapshots = sorted((output / SNAPSHOTS).glob("step-*"))

@@ -30,7 +30,7 @@ from doctune.report.probe import summary_table, write_probe
 from doctune.runs.data import Prepared, read, split
 from doctune.runs.directory import check_output
 from doctune.runs.extraction import Extractor
-from doctune.runs.fit import FEW, validation_documents
+from doctune.runs.fit import FEWEST_TO_CHOOSE_BY, validation_documents
 from doctune.runs.resolve import resolve
 from doctune.settings import FinetuneSettings, ProbeSettings, dotted_fields, from_flat
 from doctune.store.splits import Dataset
@@ -185,7 +185,7 @@ def _majority_error(prepared: Prepared) -> float:
 
 def _warnings(prepared: Prepared, highest_error: float) -> list[str]:
     warnings = []
-    if len(prepared.validation) < FEW:
+    if len(prepared.validation) < FEWEST_TO_CHOOSE_BY:
         warnings.append(
             f"{validation_documents(len(prepared.validation), 'tell')} little: give more with --validation or a "
             f"larger --validation-fraction"

@@ -24,7 +24,7 @@ NAME = "doctune_packed"
 # Beyond this length the probabilities are computed again in the backward pass: kept, they would fill the memory.
 KEPT = 128
 # Beyond this length even one sequence's scores are too many: PyTorch's own attention, in O(L) memory.
-LONG = 1024
+LONGEST_WITH_SCORES = 1024
 
 
 def packed_attention(
@@ -53,7 +53,7 @@ def packed_attention(
         same = (q.to(v.dtype), k.to(v.dtype), v)
         attended: Tensor = FlashAttention.apply(*same, layout, scale, dropout, reach)  # type: ignore[no-untyped-call]
         return attended.unsqueeze(0), None
-    if dropout > 0.0 or layout.longest > LONG:
+    if dropout > 0.0 or layout.longest > LONGEST_WITH_SCORES:
         return _through_autograd(q, k, v, layout, scale, dropout, reach).unsqueeze(0), None
     out: Tensor = _PackedAttention.apply(q, k, v, layout, scale, reach)  # type: ignore[no-untyped-call]
     return out.unsqueeze(0), None

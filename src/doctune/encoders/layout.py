@@ -40,7 +40,7 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class BucketIndex:
     """Where the rows of a tensor [T, ...] stand in their buckets' places [R].
 
     `rows` [R]: which row a place reads; a pad reads the first one of its own sequence, so that a number that is not
@@ -63,8 +63,8 @@ class Layout:
     """
 
     buckets: tuple[Bucket, ...]
-    keys: Places
-    queries: Places
+    keys: BucketIndex
+    queries: BucketIndex
     longest: int
     num_filling: int = 0
     rows: Tensor | None = None
@@ -150,16 +150,16 @@ def _few(count: int) -> int:
     return 1 if count <= 1 else -(-count // 8) * 8
 
 
-def _places(place_of: Ints, pads_read: Ints, device: torch.device, num_filling: int = 0) -> Places:
+def _places(place_of: Ints, pads_read: Ints, device: torch.device, num_filling: int = 0) -> BucketIndex:
     """`place_of` [T]: the place of each row; `pads_read` [R]: what a place reads if it is a pad."""
     number, total = len(place_of), len(pads_read)
     rows, rows_or_end = pads_read.copy(), np.full(total, number + num_filling)
     rows[place_of] = rows_or_end[place_of] = np.arange(number)
     of = np.concatenate([place_of, np.full(num_filling, total)])
     first, second, third = (torch.from_numpy(x).to(device) for x in (rows, rows_or_end, of))
-    return Places(first, second, third)
+    return BucketIndex(first, second, third)
 
 
 def ended(rows: Tensor) -> Tensor:
-    """A row of zeros more, which `Places` refers to: [R, ...] to [R + 1, ...]."""
+    """A row of zeros more, which `BucketIndex` refers to: [R, ...] to [R + 1, ...]."""
     return torch.cat([rows, rows.new_zeros(1, *rows.shape[1:])])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 from torch.utils.checkpoint import checkpoint
 
-from doctune.encoders.attention import LONG, attend_rows, attend_rows_backward
+from doctune.encoders.attention import LONGEST_WITH_SCORES, attend_rows, attend_rows_backward
 from doctune.encoders.dropout import dropped_and_added, scaled
 from doctune.encoders.flash import Spans
 from doctune.encoders.layout import Layout
@@ -74,7 +74,7 @@ class PostNormLayer(nn.Module):
     def _either(self, hidden_states: Tensor, layout: Layout | Spans) -> Tensor:
         """The plain layer where attention has dropout or a sequence is too long, else the fast one."""
         drops_attention = self.training and self.attention.self.dropout.p > 0
-        if not drops_attention and (isinstance(layout, Spans) or layout.longest <= LONG):
+        if not drops_attention and (isinstance(layout, Spans) or layout.longest <= LONGEST_WITH_SCORES):
             return self._fast(hidden_states[0], layout).unsqueeze(0)
         out: Tensor = self.plain(hidden_states, None, layout=layout)
         rows = None if layout.top is None or not self.highest else layout.top.rows

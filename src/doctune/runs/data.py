@@ -75,7 +75,7 @@ def read(
         built = {split: _build(source, tokenizer, data, folder, split) for split, source in found.items()}
         return {split: (str(one.shard.path), one.left_out_empty) for split, one in built.items()}
 
-    made = (world or World.single()).from_main(build)
+    made = (world or World.single()).broadcast_from_rank0(build)
     built = {split: Built(Shard(Path(path)), empty) for split, (path, empty) in made.items()}
     names = label_names(built["train"].shard, found["train"].labels)
     sets = {split: make_dataset(split, b.shard, names) for split, b in built.items()}

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from doctune import seeding
 from doctune.batches.collate import Collator
 from doctune.batches.feed import DocumentFeed
-from doctune.classifier.folder import Description, load_weights, save_model
-from doctune.classifier.predictor import predict, predict_windows, write_predictions
+from doctune.classifier.folder import load_weights, save_model
+from doctune.classifier.predictor import write_predictions
 from doctune.devices import Device
 from doctune.distributed import World
-from doctune.encoders.load import Loaded, load_encoder
-from doctune.errors import ConfigError
+from doctune.encoders.load import load_encoder
 from doctune.evaluation.schema import Windows
 from doctune.files import content_hash
-from doctune.metrics.single import Metrics, Probabilities, compute
-from doctune.models.classifier import Classifier, build_classifier
+from doctune.metrics.single import Metrics, Probabilities
+from doctune.runs.building import describe, encoder_facts, make_classifier
 from doctune.runs.data import Prepared
+from doctune.runs.evaluation import evaluate_model, headline, metrics_on, score
 from doctune.settings import FinetuneSettings
-from doctune.store.splits import Dataset
 from doctune.text.tokenizer import TextTokenizer
 from doctune.training.budget import Budget
 from doctune.training.layerwise import RateRow, parameter_groups
@@ -36,10 +33,9 @@ from doctune.training.loop import Outcome, Run, train
 from doctune.training.optim import make_optimizer
 from doctune.training.schedule import make_schedule
 from doctune.training.state import Checkpoints, Evaluation
-from doctune.version import __version__
 
 # Validation documents below which their choice of an epoch is mostly noise.
-FEW = 50
+FEWEST_TO_CHOOSE_BY = 50
 
 
 def validation_documents(count: int, do: str) -> str:
@@ -87,7 +83,7 @@ def fit(
     groups, rates = parameter_groups(model, learning_rate, settings.optimizer.weight_decay, settings.layerwise)
     if announce:
         print(rate_table(rates))
-        if len(prepared.validation) < FEW and settings.training.select != "last":
+        if len(prepared.validation) < FEWEST_TO_CHOOSE_BY and settings.training.select != "last":
             print(
                 f"note: {validation_documents(len(prepared.validation), 'choose')} the epoch, which is little more "
                 f"than chance; --select last keeps the last epoch instead",
@@ -117,7 +113,7 @@ def fit(
         writes=world.main,
     )
     outcome = train(run, evaluate, log, checkpoints)
-    judged = judge(model, prepared, collator, device, world)
+    judged = evaluate_model(model, prepared, collator, device, world)
     if judged.test is not None:
         log.write(kind="test", **headline(judged.test))
     if world.main:
@@ -130,27 +126,6 @@ def fit(
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A model's figures; `probabilities` and `windows` are of the test set, or of validation where there is none."""
-
-    validation: Metrics
-    test: Metrics | None
-    probabilities: Probabilities
-    windows: Windows
-
-
-def judge(
-    model: Classifier, prepared: Prepared, collator: Collator, device: Device, world: World | None = None
-) -> Judged:
-    """Measure a model on validation, and once on the test set."""
-    validation = metrics_on(model, prepared.validation, collator, device, world)
-    judged = prepared.judged
-    probabilities, windows = predict_windows(model, judged, collator, device, judged.name, world)
-    test = None if prepared.test is None else compute(probabilities, judged.labels, judged.names)
-    return Judged(validation, test, probabilities, windows)
-
-
 def identity(settings: FinetuneSettings, prepared: Prepared, seed: int) -> str:
     """What a checkpoint must have been made with to go on from it: the recipe, the documents, the seed."""
     recipe = settings.model_dump_json(
@@ -158,86 +133,6 @@ def identity(settings: FinetuneSettings, prepared: Prepared, seed: int) -> str:
     )
     shards = [part.shard.path.name for part in prepared.parts().values()]
     return content_hash(recipe, *shards, str(seed))
-
-
-def make_classifier(settings: FinetuneSettings, loaded: Loaded, prepared: Prepared) -> Classifier:
-    """The classifier that the settings describe, on a loaded encoder; new layers come of the current random state."""
-    features, training = settings.features, settings.training
-    model = build_classifier(
-        loaded,
-        features.token_pooling,
-        features.layer_pooling,
-        len(prepared.names),
-        training.label_smoothing,
-        settings.encoder.dropout,
-        features.window_pooling if settings.truncation.truncation == "windows" else None,
-        features.bilstm,
-    )
-    model.windows_per_pass = training.windows_per_pass or model.windows_per_pass
-    model.head.class_weights = class_weights(settings, prepared.train)
-    if training.gradient_checkpointing and not model.encoder.recompute_activations():
-        raise ConfigError(f"training.gradient_checkpointing: {loaded.config.model_type} does not support it")
-    return model
-
-
-def class_weights(settings: FinetuneSettings, train_set: Dataset) -> torch.Tensor | None:
-    """Weights [C]: none, the numbers given, or "balanced": D / (C * documents of the class), as scikit-learn has it."""
-    chosen = settings.training.class_weights
-    if chosen == "none":
-        return None
-    counts = np.array(list(train_set.per_class().values()), float)
-    if chosen == "balanced":
-        return torch.tensor(len(train_set) / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
-    if len(chosen) != len(counts):
-        raise ConfigError(
-            f"training.class_weights: {len(chosen)} weights for {len(counts)} classes "
-            f"({', '.join(train_set.names)}); give one for each"
-        )
-    return torch.tensor(chosen, dtype=torch.float32)
-
-
-def metrics_on(
-    model: Classifier, dataset: Dataset, collator: Collator, device: Device, world: World | None = None
-) -> Metrics:
-    """A model's figures on a data set."""
-    return compute(predict(model, dataset, collator, device, world=world), dataset.labels, dataset.names)
-
-
-def score(figures: Mapping[str, float], select: str) -> float:
-    """What chooses the best epoch; higher is better. Where the last one is kept, patience goes by the accuracy."""
-    return -figures["loss"] if select == "loss" else figures["macro_f1" if select == "macro_f1" else "accuracy"]
-
-
-def headline(metrics: Metrics) -> dict[str, float]:
-    """The figures that stand in the log."""
-    return {
-        "error_percent": metrics.error_percent, "accuracy": metrics.accuracy,
-        "macro_f1": metrics.macro_f1, "loss": metrics.loss,
-    }  # fmt: skip
-
-
-def describe(settings: FinetuneSettings, model: Classifier, prepared: Prepared) -> Description:
-    """What doctune.json says of a model."""
-    data, features = settings.data, settings.features
-    columns = data.model_dump(
-        mode="json", include={"dataset", "header", "text", "text_pair", "join", "label", "format", "encoding"}
-    )
-    return Description(
-        doctune=__version__, labels=prepared.names, truncation=settings.truncation, layers=model.encoder.layers,
-        num_layers=model.encoder.num_layers, layer_pooling=features.layer_pooling,
-        token_pooling="tokens" if features.head == "bilstm" else features.token_pooling,
-        window_pooling=features.window_pooling, head=features.head, bilstm=features.bilstm,
-        packing=model.encoder.packing, columns={k: v for k, v in columns.items() if v is not None},
-    )  # fmt: skip
-
-
-def encoder_facts(model: Classifier) -> dict[str, Any]:
-    """What a report says of a model's encoder."""
-    encoder = model.encoder
-    return {
-        "hidden_size": encoder.hidden_size, "num_layers": max(encoder.layers) + 1,
-        "num_parameters": sum(p.numel() for p in model.parameters()), "packing": encoder.packing,
-    }  # fmt: skip
 
 
 def rate_table(rates: list[RateRow]) -> str:

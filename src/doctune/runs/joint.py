@@ -18,17 +18,9 @@ from doctune.distributed import World
 from doctune.encoders.load import load_encoder
 from doctune.files import content_hash
 from doctune.models.multitask import MultitaskModel
-from doctune.runs.fit import (
-    Fitted,
-    describe,
-    encoder_facts,
-    headline,
-    judge,
-    make_classifier,
-    metrics_on,
-    rate_table,
-    score,
-)
+from doctune.runs.building import describe, encoder_facts, make_classifier
+from doctune.runs.evaluation import evaluate_model, headline, metrics_on, score
+from doctune.runs.fit import Fitted, rate_table
 from doctune.runs.tasks import Task, about, shards_of
 from doctune.settings import MultitaskSettings
 from doctune.text.tokenizer import TextTokenizer
@@ -119,7 +111,7 @@ def train_jointly(
     for task in tasks:
         classifier, folder = classifiers[task.name], output / "joint" / task.name
         load_weights(classifier, loaded.config.model_type, folder / "model")
-        judged = judge(classifier, task.prepared, task.collator, device, world)
+        judged = evaluate_model(classifier, task.prepared, task.collator, device, world)
         if judged.test is not None:
             log.write(kind="test", task=task.name, **headline(judged.test))
         if world.main:

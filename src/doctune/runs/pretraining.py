@@ -203,10 +203,10 @@ class Job:
             return 0.0
         if not loaded.new_heads:
             raise ConfigError("start.head_warmup: the encoder has its heads already; leave it out")
-        if self.world.from_main(self._checkpoints(CHECKPOINT, whole).exist):
+        if self.world.broadcast_from_rank0(self._checkpoints(CHECKPOINT, whole).exist):
             return share  # that was done before, and the checkpoint's weights come of it
         path = self.output / HEADS / "model.safetensors"
-        if not self.world.from_main(path.is_file):
+        if not self.world.broadcast_from_rank0(path.is_file):
             budget = Budget(whole.unit, max(round(share * whole.total), 1))
             print(
                 f"new heads ({', '.join(loaded.new_heads)}): trained alone for {100 * share:.0f} % of the budget first",

@@ -118,7 +118,7 @@ def _without_leaks(
 
     train = {name: one.sets["train"] for name, one in documents.items()}
     tests = {name: one.sets["test"] for name, one in documents.items() if "test" in one.sets}
-    leaks = [Leak(**row) for row in world.from_main(find_and_write)]
+    leaks = [Leak(**row) for row in world.broadcast_from_rank0(find_and_write)]
     for name, whole in train.items():
         dataset = without(name, whole, leaks)
         _tell(name, [leak for leak in leaks if leak.task == name])

@@ -24,7 +24,7 @@ from doctune.evaluation.comparison import (
 )
 from doctune.evaluation.schema import Report
 from doctune.report.finetuning import TABLE_WIDTH
-from doctune.runs.fit import FEW, validation_documents
+from doctune.runs.fit import FEWEST_TO_CHOOSE_BY, validation_documents
 from doctune.studies.report import shown
 from doctune.studies.report import warnings as study_warnings
 from doctune.studies.results import StudyJson
@@ -92,8 +92,8 @@ def warnings(
             runs.append(Run(encoder.name, name, encoder.folder, first, encoder.tokenizer, known))
     if runs and runs[0].name == curve["reference"]:
         said += encoder_warnings(runs[0], runs[1:])
-    fewest = min(validated, default=FEW)
-    if fewest < FEW and encoders[0].settings.training.select != "last":
+    fewest = min(validated, default=FEWEST_TO_CHOOSE_BY)
+    if fewest < FEWEST_TO_CHOOSE_BY and encoders[0].settings.training.select != "last":
         said.append(
             f"Where labels are fewest, {validation_documents(fewest, 'choose')} the epoch, which is little more than "
             f"chance; --select last keeps the last epoch instead."

@@ -99,7 +99,7 @@ def train(
     state, best_weights = TrainingState(), None
     if checkpoints is not None:
         restore = checkpoints.restore
-        state, best_weights = run.world.main_first(lambda: restore(model, run.optimizer))
+        state, best_weights = run.world.rank0_first(lambda: restore(model, run.optimizer))
         run.feed.seek(state.feed)
     log.forget_after(state.step)
     ahead = Ahead(run.feed)
@@ -232,7 +232,7 @@ def _add_up(run: Run, sums: dict[str, float], error: TrainingError | None) -> di
     told = torch.tensor([float(error is not None), *sums.values(), *here], dtype=torch.float64)
     failed, *values = run.world.all_reduce(told).tolist()
     if failed:
-        run.world.agree(error)
+        run.world.raise_together(error)
     totals, present = values[: len(sums)], values[len(sums) :]
     run.world.sum_gradients(parameters, [count > 0 for count in present])
     return dict(zip(sums, totals, strict=True))

@@ -1,0 +1,77 @@
+"""The classifier that a run's settings describe, and what its folder and its report say of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from doctune.classifier.folder import Description
+from doctune.encoders.load import Loaded
+from doctune.errors import ConfigError
+from doctune.models.classifier import Classifier, build_classifier
+from doctune.runs.data import Prepared
+from doctune.settings import FinetuneSettings
+from doctune.store.splits import Dataset
+from doctune.version import __version__
+
+
+def make_classifier(settings: FinetuneSettings, loaded: Loaded, prepared: Prepared) -> Classifier:
+    """The classifier that the settings describe, on a loaded encoder; new layers come of the current random state."""
+    features, training = settings.features, settings.training
+    model = build_classifier(
+        loaded,
+        features.token_pooling,
+        features.layer_pooling,
+        len(prepared.names),
+        training.label_smoothing,
+        settings.encoder.dropout,
+        features.window_pooling if settings.truncation.truncation == "windows" else None,
+        features.bilstm,
+    )
+    model.windows_per_pass = training.windows_per_pass or model.windows_per_pass
+    model.head.class_weights = class_weights(settings, prepared.train)
+    if training.gradient_checkpointing and not model.encoder.recompute_activations():
+        raise ConfigError(f"training.gradient_checkpointing: {loaded.config.model_type} does not support it")
+    return model
+
+
+def class_weights(settings: FinetuneSettings, train_set: Dataset) -> torch.Tensor | None:
+    """Weights [C]: none, the numbers given, or "balanced": D / (C * documents of the class), as scikit-learn has it."""
+    chosen = settings.training.class_weights
+    if chosen == "none":
+        return None
+    counts = np.array(list(train_set.per_class().values()), float)
+    if chosen == "balanced":
+        return torch.tensor(len(train_set) / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
+    if len(chosen) != len(counts):
+        raise ConfigError(
+            f"training.class_weights: {len(chosen)} weights for {len(counts)} classes "
+            f"({', '.join(train_set.names)}); give one for each"
+        )
+    return torch.tensor(chosen, dtype=torch.float32)
+
+
+def describe(settings: FinetuneSettings, model: Classifier, prepared: Prepared) -> Description:
+    """What doctune.json says of a model."""
+    data, features = settings.data, settings.features
+    columns = data.model_dump(
+        mode="json", include={"dataset", "header", "text", "text_pair", "join", "label", "format", "encoding"}
+    )
+    return Description(
+        doctune=__version__, labels=prepared.names, truncation=settings.truncation, layers=model.encoder.layers,
+        num_layers=model.encoder.num_layers, layer_pooling=features.layer_pooling,
+        token_pooling="tokens" if features.head == "bilstm" else features.token_pooling,
+        window_pooling=features.window_pooling, head=features.head, bilstm=features.bilstm,
+        packing=model.encoder.packing, columns={k: v for k, v in columns.items() if v is not None},
+    )  # fmt: skip
+
+
+def encoder_facts(model: Classifier) -> dict[str, Any]:
+    """What a report says of a model's encoder."""
+    encoder = model.encoder
+    return {
+        "hidden_size": encoder.hidden_size, "num_layers": max(encoder.layers) + 1,
+        "num_parameters": sum(p.numel() for p in model.parameters()), "packing": encoder.packing,
+    }  # fmt: skip
