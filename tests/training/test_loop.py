@@ -16,6 +16,7 @@ from doctune.devices import choose_device
 from doctune.encoders.load import load_encoder
 from doctune.errors import CheckpointError, TrainingError
 from doctune.examples import Example
+from doctune.heads.links import Softmax
 from doctune.models.classifier import Classifier, build_classifier
 from doctune.settings import EncoderSettings, LayerwiseSettings, OptimizerSettings, TrainingSettings
 from doctune.store.build import build_shard
@@ -118,7 +119,7 @@ def test_accumulation_with_class_weights(tiny_encoder: Path, dataset: Dataset, c
     torch.manual_seed(0)
     loaded = load_encoder(tiny_encoder, EncoderSettings(encoder="x", dropout=0.0), (-1,))
     model = build_classifier(loaded, "mean", "concat", 2, dropout=0.0)
-    model.head.class_weights = torch.tensor([0.2, 3.0])
+    model.task.link = Softmax(torch.tensor([0.2, 3.0]))
     places = np.arange(20)
     whole = model.losses(collator(dataset, places))[0]["label"]
     parts = [model.losses(collator(dataset, part))[0]["label"] for part in (places[:3], places[3:])]
