@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from typing import Any, cast
@@ -26,11 +27,13 @@ from doctune.evaluation.schema import (
 from doctune.metrics.single import Metrics, Probabilities
 from doctune.report.windows import windows_section
 from doctune.runs.data import GIVEN, Prepared
+from doctune.runs.evaluation import score
 from doctune.runs.fit import Fitted
 from doctune.settings import FinetuneSettings, dotted_fields
 from doctune.store.splits import Dataset
 from doctune.text.tokenizer import TextTokenizer
 from doctune.text.truncation import Windows as WindowTruncation
+from doctune.training.choice import best_of
 from doctune.version import __version__
 
 HARDEST = 20
@@ -77,10 +80,10 @@ def single(
     return report
 
 
-def several(reports: Sequence[Report], seeds: Sequence[int], folders: Sequence[str]) -> Report:
-    """The report of several seeds: means with intervals, and the details of the seed that validation chose."""
+def several(reports: Sequence[Report], seeds: Sequence[int], folders: Sequence[str], select: str) -> Report:
+    """The report of several seeds: means with intervals, and the details of the seed that `select` chooses."""
     judged = [judged_metrics(report) for report in reports]
-    best = best_seed(reports)
+    best = best_seed(reports, select)
     section = SeedsSection(
         seeds=list(seeds),
         error_percent=seed_interval([m.error_percent for m in judged]).to_json(),
@@ -107,10 +110,18 @@ def judged_metrics(report: Report) -> Metrics:
     return Metrics.from_json(report["test"] or report["validation"])
 
 
-def best_seed(reports: Sequence[Report]) -> int:
-    """The place of the seed whose model is kept: the best on validation, never on test."""
-    validation = [report["validation"] for report in reports]
-    return max(range(len(reports)), key=lambda i: (validation[i]["accuracy"], -validation[i]["loss"]))
+def best_seed(reports: Sequence[Report], select: str) -> int:
+    """The place of the seed whose model is kept: the best on validation by the figure that chose its epoch.
+
+    Of equal ones the loss chooses, and then it is the later one. Never the test set.
+    """
+    # A loss that was no number is null in a report that was written.
+    figures = [
+        {name: math.nan if value is None else value for name, value in report["validation"].items()}
+        for report in reports
+    ]
+    scores, losses = ([score(cast(Any, one), by) for one in figures] for by in (select, "loss"))
+    return best_of(scores, losses)
 
 
 def warnings(prepared: Prepared, fitted: Fitted, collator: Collator) -> list[str]:
