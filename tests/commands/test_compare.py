@@ -126,9 +126,9 @@ def test_a_killed_comparison_goes_on_and_repeats_nothing(
     one, two, out, original = adapted("one"), adapted("two", seed=8), tmp_path / "out", command.fit
     fitted: list[str] = []
 
-    def fit(*args: Any) -> Any:
-        fitted.append(f"{args[5].parent.name}/{args[5].name}")
-        return original(*args)
+    def fit(one: Any, context: Any) -> Any:
+        fitted.append(f"{one.folder.parent.name}/{one.folder.name}")
+        return original(one, context)
 
     def killed(*args: Any) -> Any:
         if fitted[-1:] == ["one/seed-42"]:

@@ -16,19 +16,19 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from doctune.batches.collate import make_collator
-from doctune.config import merge, read_toml, write_toml
+from doctune.config import merge, read_toml
 from doctune.devices import Device, choose_device
+from doctune.distributed import World
 from doctune.encoders.load import load_encoder
 from doctune.errors import TrainingError, UserError
 from doctune.evaluation.probe import TOKEN_POOLINGS as NAMES
 from doctune.evaluation.probe import Answers, Probe, advise, judge, sentences
-from doctune.files import no_space_is_one_line
 from doctune.models.task_module import TOKEN_POOLINGS
 from doctune.progress import Progress
 from doctune.readers import sources
 from doctune.report.probe import summary_table, write_probe
 from doctune.runs.data import Prepared, read, split
-from doctune.runs.directory import check_output
+from doctune.runs.directory import PROBING, SHARDS, RunDirectory
 from doctune.runs.extraction import Extractor
 from doctune.runs.fit import FEWEST_TO_CHOOSE_BY, validation_documents
 from doctune.runs.resolve import resolve
@@ -53,20 +53,16 @@ def probe(config: str | Path | None = None, *, command: str = "doctune.probe", *
 
 
 def run(settings: ProbeSettings, command: str) -> Probe:
-    """Everything from settings to report; on bad input nothing half-written stays."""
-    output = Path(settings.output).expanduser()
-    check_output(output, last="config.toml")  # there is no going on with a probe
-    given = settings.model_dump(exclude_unset=True)
-    resolved, folder, tokenizer = resolve(FinetuneSettings.build(given))
-    device = choose_device(settings.training.device, settings.training.precision)
-    collator = make_collator(tokenizer, resolved.truncation)
-    found = sources(settings.data)
-    new = not output.exists()
-    try:
-        with no_space_is_one_line(output):
-            output.mkdir(parents=True, exist_ok=True)
-        write_toml(output / "config.toml", settings)
-        documents = read(settings.data, settings.target, found, tokenizer, output / "shards")
+    """Everything from settings to report; on bad input nothing half-written stays, and there is no going on."""
+    with RunDirectory.open(settings.output, PROBING, False, World.single()) as place:
+        output = place.output
+        given = settings.model_dump(exclude_unset=True)
+        resolved, folder, tokenizer = resolve(FinetuneSettings.build(given))
+        device = choose_device(settings.training.device, settings.training.precision)
+        collator = make_collator(tokenizer, resolved.truncation)
+        found = sources(settings.data)
+        place.make(settings)
+        documents = read(settings.data, settings.target, found, tokenizer, output / SHARDS)
         prepared = split(resolved, documents, settings.training.seed)
         loaded = load_encoder(folder, resolved.encoder, "all")
         extractor = Extractor(loaded.encoder.to(device.torch).eval(), collator, device)
@@ -98,11 +94,7 @@ def run(settings: ProbeSettings, command: str) -> Probe:
             "seconds": {"features": encoded - started, "probes": time.monotonic() - encoded},
         }  # fmt: skip
         write_probe(output, result)
-    except UserError:
-        if new:
-            shutil.rmtree(output, ignore_errors=True)
-        raise
-    return result
+        return result
 
 
 def encode(extractor: Extractor, prepared: Prepared, scratch: Path) -> dict[str, Features]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from typing import Any, cast
@@ -29,8 +30,10 @@ from doctune.runs.data import GIVEN, Prepared
 from doctune.runs.fit import Fitted
 from doctune.settings import FinetuneSettings, dotted_fields
 from doctune.store.splits import Dataset, unseen_line
+from doctune.targets import Target
 from doctune.text.tokenizer import TextTokenizer
 from doctune.text.truncation import Windows as WindowTruncation
+from doctune.training.choice import best_of
 from doctune.version import __version__
 
 HARDEST = 20
@@ -79,10 +82,9 @@ def single(
     return report
 
 
-def several(reports: Sequence[Report], seeds: Sequence[int], folders: Sequence[str]) -> Report:
-    """The report of several seeds: means with intervals, and the details of the seed that validation chose."""
+def several(reports: Sequence[Report], seeds: Sequence[int], folders: Sequence[str], best: int) -> Report:
+    """The report of several seeds: means with intervals, and the details of the one at the place `best`."""
     judged = [judged_metrics(report) for report in reports]
-    best = best_seed(reports)
     section = SeedsSection(
         seeds=list(seeds),
         error_percent=seed_interval([m.error_percent for m in judged]).to_json(),
@@ -109,10 +111,18 @@ def judged_metrics(report: Report) -> Metrics:
     return Metrics.from_json(report["test"] or report["validation"])
 
 
-def best_seed(reports: Sequence[Report]) -> int:
-    """The place of the seed whose model is kept: the best on validation, never on test."""
-    validation = [report["validation"] for report in reports]
-    return max(range(len(reports)), key=lambda i: (validation[i]["accuracy"], -validation[i]["loss"]))
+def best_seed(reports: Sequence[Report], select: str, target: Target) -> int:
+    """The place of the seed whose model is kept: the best on validation by the figure that chose its epoch.
+
+    Of equal ones the loss chooses, and then it is the later one. Never the test set.
+    """
+    # A loss that was no number is null in a report that was written.
+    figures = [
+        {name: math.nan if value is None else value for name, value in report["validation"].items()}
+        for report in reports
+    ]
+    scores, losses = ([target.score(cast(Any, one), by) for one in figures] for by in (select, "loss"))
+    return best_of(scores, losses)
 
 
 def warnings(prepared: Prepared, fitted: Fitted, collator: Collator) -> list[str]:

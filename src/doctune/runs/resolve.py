@@ -10,7 +10,7 @@ from doctune.encoders.resolve import resolve_encoder
 from doctune.errors import CheckpointError, ConfigError
 from doctune.settings import FinetuneSettings
 from doctune.text.tokenizer import TextTokenizer
-from doctune.training.layerwise import default_learning_rate
+from doctune.training.rates import default_learning_rate
 
 
 def resolve(settings: FinetuneSettings) -> tuple[FinetuneSettings, Path, TextTokenizer]:

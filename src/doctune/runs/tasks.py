@@ -154,9 +154,3 @@ def left_out_line(left_out: dict[str, int]) -> str:
         f"left out {total:,} training document{'' if one else 's'} that {'is' if one else 'are'}, or nearly "
         f"{'is' if one else 'are'}, in a test set ({of})"
     )
-
-
-def shards_of(tasks: Sequence[Task]) -> list[str]:
-    """What names the documents of all tasks, for a checkpoint's identity."""
-    parts: list[Any] = [part for task in tasks for part in task.prepared.parts().values()]
-    return [part.shard.path.name for part in parts]

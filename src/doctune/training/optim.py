@@ -13,11 +13,35 @@ from doctune.settings import OptimizerSettings
 from doctune.training.schedule import Factor
 
 
-class BertAdam(torch.optim.Optimizer):
+class ScheduledOptimizer(torch.optim.Optimizer):
+    """An optimiser that owns its learning rate: the peak rate `base_lr` of each group times the schedule's factor."""
+
+    factor: Factor
+
+    def set_rates(self, position: int) -> float:
+        """Set the rates of the step that comes, at this position of the budget; the highest that it uses."""
+        factor = self.factor(position)
+        for group in self.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        return max(float(group["lr"]) for group in self.param_groups)
+
+
+class ScheduledAdamW(torch.optim.AdamW, ScheduledOptimizer):
+    """PyTorch's AdamW, fused, with a schedule."""
+
+    def __init__(
+        self, groups: list[dict[str, Any]], factor: Factor, betas: tuple[float, float], epsilon: float
+    ) -> None:
+        super().__init__(groups, betas=betas, eps=epsilon, fused=True)
+        self.factor = factor
+
+
+class BertAdam(ScheduledOptimizer):
     """Adam as the original has it: no bias correction, clipping per tensor, a step count per parameter.
 
     A group has `base_lr` and `weight_decay`; the rate of a parameter's step is `base_lr * factor(its step)`, counted
-    from 0. Source: the update rule of `BERTAdam` in the paper's code.
+    from 0 in the steps in which it had a gradient, wherever the run is. Source: the update rule of `BERTAdam` in the
+    paper's code.
     """
 
     def __init__(
@@ -30,6 +54,20 @@ class BertAdam(torch.optim.Optimizer):
     ) -> None:
         super().__init__(groups, {"lr": 0.0, "base_lr": 0.0, "weight_decay": 0.0})
         self.factor, self.betas, self.epsilon, self.max_grad_norm = factor, betas, epsilon, max_grad_norm
+
+    def set_rates(self, position: int) -> float:
+        """The highest rate that the step that comes uses; it depends on each parameter's own step alone."""
+        used: list[float] = []
+        for group in self.param_groups:
+            steps = {self._steps(parameter) for parameter in group["params"] if parameter.grad is not None}
+            rates = [group["base_lr"] * self.factor(step) for step in steps]
+            group["lr"] = max(rates, default=0.0)
+            used += rates
+        return max(used, default=0.0)
+
+    def _steps(self, parameter: Tensor) -> int:
+        """The steps that a parameter has made."""
+        return int(self.state[parameter]["step"]) if parameter in self.state else 0
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -68,7 +106,7 @@ class BertAdam(torch.optim.Optimizer):
 
 def make_optimizer(
     groups: list[dict[str, Any]], settings: OptimizerSettings, factor: Factor, clips_per_tensor: bool = True
-) -> torch.optim.Optimizer:
+) -> ScheduledOptimizer:
     """The optimiser that the settings name, on the groups of `parameter_groups`.
 
     The original's fine-tuning clips each tensor by itself; its further pre-training clips by the global norm.
@@ -76,7 +114,7 @@ def make_optimizer(
     if settings.optimizer == "bert-adam":
         clip = settings.max_grad_norm if clips_per_tensor else 0.0
         return BertAdam(groups, factor, settings.betas, settings.epsilon, clip)
-    return torch.optim.AdamW(groups, betas=settings.betas, eps=settings.epsilon, fused=True)
+    return ScheduledAdamW(groups, factor, settings.betas, settings.epsilon)
 
 
 def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> float:
