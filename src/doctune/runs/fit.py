@@ -21,7 +21,7 @@ from doctune.encoders.load import load_encoder
 from doctune.evaluation.schema import Windows
 from doctune.files import content_hash
 from doctune.metrics.single import Metrics, Probabilities
-from doctune.runs.building import describe, encoder_facts, make_classifier
+from doctune.runs.building import describe, encoder_facts, make_classifier, write_model_card
 from doctune.runs.data import Prepared
 from doctune.runs.evaluation import evaluate_model, headline, metrics_on, score
 from doctune.settings import FinetuneSettings
@@ -119,6 +119,7 @@ def fit(
     if world.main:
         write_predictions(folder / "predictions.jsonl", prepared.judged, judged.probabilities, judged.windows)
         save_model(model, loaded.config, describe(settings, model, prepared), tokenizer, folder / "model")
+        write_model_card(folder / "model", settings, prepared, judged)
         shutil.rmtree(checkpoints.folder, ignore_errors=True)
     return Fitted(
         seed, folder, outcome, judged.validation, judged.test, judged.probabilities, judged.windows, rates,

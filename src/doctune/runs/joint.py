@@ -18,7 +18,7 @@ from doctune.distributed import World
 from doctune.encoders.load import load_encoder
 from doctune.files import content_hash
 from doctune.models.multitask import MultitaskModel
-from doctune.runs.building import describe, encoder_facts, make_classifier
+from doctune.runs.building import describe, encoder_facts, make_classifier, write_model_card
 from doctune.runs.evaluation import evaluate_model, headline, metrics_on, score
 from doctune.runs.fit import Fitted, rate_table
 from doctune.runs.tasks import Task, about, shards_of
@@ -117,6 +117,7 @@ def train_jointly(
         if world.main:
             where = folder / "predictions.jsonl"
             write_predictions(where, task.prepared.judged, judged.probabilities, judged.windows)
+            write_model_card(folder / "model", task.settings, task.prepared, judged)
         fitted[task.name] = Fitted(
             seed, folder, _own(outcome, task.name, select), judged.validation, judged.test, judged.probabilities,
             judged.windows, rates, encoder_facts(classifier),

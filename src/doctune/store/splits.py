@@ -39,6 +39,10 @@ class Dataset:
         """Tokens of each document's text and second text, [D, 2]."""
         return self.shard.lengths()[self.rows]
 
+    def tokens(self, place: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32] | None]:
+        """Token ids of the document at `place` and of its second text, if it has one; without special tokens."""
+        return self.shard.tokens(int(self.rows[place]))
+
     def per_class(self) -> dict[str, int]:
         """Documents of each class."""
         counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.names))
