@@ -95,7 +95,7 @@ def test_the_logged_rate_is_the_one_that_was_used(
     feed = DocumentFeed(dataset, Collator(tokenizer.template, HeadOnly(), 32), settings.training, 1)
     course = setup.Course(feed, Budget("step", len(feed.steps)), (), ("examples", feed.num_documents()), 1)
     training, _ = setup.fine_tuning(model, course, settings, CPU, World.single())
-    replayed = Replayed(model.head.linear.weight, settings.optimizer)
+    replayed = Replayed(model.task.head.linear.weight, settings.optimizer)
     training.optimizer.register_step_pre_hook(replayed.before)
     training.optimizer.register_step_post_hook(replayed.after)
     loop.train(training, None, MetricsLog(tmp_path / "metrics.jsonl"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from doctune.cli.flags import Arguments, command_line, settings_flags, settings_tree
 from doctune.errors import ConfigError
@@ -155,12 +156,14 @@ def _run_finetune(args: Arguments) -> None:
 
         print(describe(settings))
         return
+    from doctune.classifier.folder import who_loads
     from doctune.commands.finetune import run
     from doctune.report.finetuning import summary_table
 
     report = run(settings, command_line(), args.resume)
     print(summary_table(report))
-    print(f"\nreport  {settings.output}/report.html\nmodel   {settings.output}/model")
+    model = Path(settings.output).expanduser() / "model"
+    print(f"\nreport  {settings.output}/report.html\nmodel   {settings.output}/model\nloaded by {who_loads(model)}")
 
 
 def compare(command: argparse.ArgumentParser) -> None:

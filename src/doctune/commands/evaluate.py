@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from doctune.classifier.predictor import load, predict_windows, write_predictions
+from doctune.classifier.predictor import load, write_predictions
 from doctune.commands.predict import data_settings
 from doctune.errors import DataError
 from doctune.evaluation.intervals import paired_bootstrap
 from doctune.files import write_json
 from doctune.metrics.single import Metrics, Probabilities
 from doctune.readers import open_source
+from doctune.store.build import build_shard
+from doctune.store.splits import make_dataset, unseen_line
 from doctune.targets.base import Labels, Target, Unseen
 
 
@@ -60,10 +62,13 @@ def answer(
     settings = data_settings(predictor.description, str(data), **reading)
     source = open_source(str(data), settings, "test")
     with tempfile.TemporaryDirectory(prefix="doctune-") as folder:
-        dataset = predictor.dataset(source.read(), Path(folder), "test", True, unseen_labels)
-        probabilities, windows = predict_windows(
-            predictor.model, dataset, predictor.collator, predictor.device, "evaluate"
-        )
+        built = build_shard(source.read(), predictor.tokenizer, Path(folder), "test")
+        if built.left_out_empty:
+            print(f"test: left out {built.left_out_empty:,} empty documents", file=sys.stderr)
+        dataset = make_dataset("test", built.shard, predictor.target, unseen_labels=unseen_labels)
+        if unseen := dataset.unseen():
+            print(unseen_line("test", unseen), file=sys.stderr)
+        probabilities, windows = predictor.predict_dataset(dataset, "evaluate")
         if predictions is not None:
             write_predictions(Path(predictions), dataset, probabilities, windows)
     return Answers(probabilities, dataset.labels, dataset.target)

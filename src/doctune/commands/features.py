@@ -19,11 +19,12 @@ from torch import nn
 from doctune.batches.collate import make_collator
 from doctune.classifier.folder import DESCRIPTION, Description, load_model, read_description
 from doctune.classifier.predictor import DOCUMENTS_AT_A_TIME, model_folder
+from doctune.classifier.texts import as_examples
 from doctune.commands.predict import data_settings, read_lines, standard_input, undecodable
 from doctune.devices import choose_device
 from doctune.encoders.base import FAMILIES
 from doctune.encoders.load import asked_layers, load_encoder, read_config, read_shape
-from doctune.encoders.resolve import resolve_encoder
+from doctune.encoders.resolve import encoder_in, resolve_encoder
 from doctune.errors import ConfigError, DataError, TrainingError
 from doctune.examples import Example
 from doctune.files import atomic_path, stem
@@ -84,12 +85,7 @@ def features(
     """
     reading = {name: settings.pop(name) for name in READING if name in settings}
     tree = from_flat({**settings, "encoder": str(encoder), "output": str(output)}, FeatureFileSettings)
-    given: str | list[Example]
-    if isinstance(source, str | Path):
-        given = str(source)
-    else:
-        pairs = [(text, None) if isinstance(text, str) else text for text in source]
-        given = [Example(str(i), text, text_pair=pair) for i, (text, pair) in enumerate(pairs)]
+    given = str(source) if isinstance(source, str | Path) else as_examples(source)
     return run(FeatureFileSettings.build(tree), given, reading)
 
 
@@ -210,12 +206,9 @@ class FeatureEncoder:
 def open_encoder(settings: FeatureFileSettings) -> FeatureEncoder:
     """The encoder or model that the settings name; a model truncates as it was trained, except for what is given."""
     name = settings.encoder.encoder
-    folder = model_folder(Path(name).expanduser())
-    description = None
-    if (folder / DESCRIPTION).is_file():
-        description = read_description(folder)
-    else:
-        folder = resolve_encoder(name, settings.encoder.revision)
+    model = model_folder(Path(name).expanduser())
+    description = read_description(model) if (model / DESCRIPTION).is_file() else None
+    folder = resolve_encoder(name, settings.encoder.revision) if description is None else encoder_in(model)
     tokenizer = TextTokenizer.load(folder)
     shape = read_shape(folder)
     cut = settings.truncation.model_dump(exclude_unset=True)
@@ -238,7 +231,11 @@ def open_encoder(settings: FeatureFileSettings) -> FeatureEncoder:
     pooling: nn.Module | None = None
     kind = settings.features.token_pooling
     if kind == "pooler":
-        pooling = _pooler(folder, description, loaded.pooler, loaded.config.model_type).to(device.torch).eval()
+        pooling = (
+            _pooler(folder if description is None else model, description, loaded.pooler, loaded.config.model_type)
+            .to(device.torch)
+            .eval()
+        )
     elif kind != "tokens":
         pooling = TOKEN_POOLINGS[kind]()
     extractor = Extractor(loaded.encoder.to(device.torch).eval(), collator, device)

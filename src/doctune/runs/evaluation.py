@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from doctune.batches.collate import Collator
-from doctune.classifier.predictor import predict, predict_windows
+from doctune.classifier.predictor import predict_documents
 from doctune.devices import Device
 from doctune.distributed import World
 from doctune.evaluation.schema import Windows
@@ -31,7 +33,8 @@ def evaluate_model(
     """Measure a model on validation, and once on the test set."""
     validation = metrics_on(model, prepared.validation, collator, device, world)
     judged = prepared.judged
-    probabilities, windows = predict_windows(model, judged, collator, device, judged.name, world)
+    with evaluation_mode(model):
+        probabilities, windows = predict_documents(model, judged, collator, device, judged.name, world)
     test = None if prepared.test is None else judged.target.measure(probabilities, judged.labels)
     return Evaluated(validation, test, probabilities, windows)
 
@@ -40,4 +43,17 @@ def metrics_on(
     model: Classifier, dataset: Dataset, collator: Collator, device: Device, world: World | None = None
 ) -> Metrics:
     """A model's figures on a data set."""
-    return dataset.target.measure(predict(model, dataset, collator, device, world=world), dataset.labels)
+    with evaluation_mode(model):
+        probabilities, _ = predict_documents(model, dataset, collator, device, world=world)
+    return dataset.target.measure(probabilities, dataset.labels)
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: Classifier) -> Iterator[None]:
+    """Inside it nothing is dropped at random; behind it the model is in the mode that it was in."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -15,7 +15,7 @@ from doctune.classifier.predictor import write_predictions
 from doctune.encoders.load import Loaded, load_encoder
 from doctune.models.classifier import Classifier
 from doctune.models.multitask import MultitaskModel
-from doctune.runs.building import describe, encoder_facts, make_classifier
+from doctune.runs.building import describe, encoder_facts, make_classifier, write_model_card
 from doctune.runs.context import RunContext
 from doctune.runs.directory import CHECKPOINT, MODEL
 from doctune.runs.evaluation import evaluate_model, metrics_on
@@ -135,6 +135,7 @@ def _measured(
         run.identity.write(folder)
         where = folder / "predictions.jsonl"
         write_predictions(where, task.prepared.judged, judged.probabilities, judged.windows)
+        write_model_card(folder / MODEL, task.settings, task.prepared, judged)
     return Fitted(
         run.settings.training.seed, folder, _own(outcome, task, run.select), judged.validation, judged.test,
         judged.probabilities, judged.windows, rates, encoder_facts(classifier),
