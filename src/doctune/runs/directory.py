@@ -138,9 +138,10 @@ class RunDirectory:
             else:
                 where = getattr(error, "filename", None) or self.output
                 told = UserError(f"{where}: no space left on the disk; nothing half-written was kept")
-            if not (self.begun and self.world.main):
-                raise told from error.__cause__
-            raise self._after(told) from error
+            final = self._after(told) if self.begun and self.world.main else told
+            if final is error:
+                raise
+            raise final from error
 
     def check(self) -> None:
         """The directory must be new or empty, or hold a killed run to go on with."""

@@ -157,7 +157,7 @@ def run_identity(
             before = f"{task}/" if task else ""
             parts |= {f"{before}{part}": value for part, value in documents_parts(data, found).items()}
             names |= {f"{before}{split}": source.name for split, source in found.items()}
-        return Identity({**parts, **_common(settings, free, encoder, tokenizer)}, names)
+        return Identity({**parts, **_common(settings, free, weights_content(encoder), tokenizer)}, names)
 
     return _from_rank0(world, make)
 
@@ -170,13 +170,15 @@ def pretraining_identity(
     names = {"encoder": str(encoder), "corpus": str(corpus)}
     return _from_rank0(
         world,
-        lambda: Identity({"corpus": key_of(list(shards)), **_common(settings, free, encoder, tokenizer)}, names),
+        lambda: Identity(
+            {"corpus": key_of(list(shards)), **_common(settings, free, encoder_content(encoder), tokenizer)}, names
+        ),
     )
 
 
-def _common(settings: Settings, free: Free, encoder: Path, tokenizer: str) -> dict[str, str]:
+def _common(settings: Settings, free: Free, encoder: str, tokenizer: str) -> dict[str, str]:
     recipe = key_of(without(settings.model_dump(mode="json", exclude_none=True), free))
-    return {"tokenizer": tokenizer, "encoder": encoder_content(encoder), "recipe": recipe}
+    return {"tokenizer": tokenizer, "encoder": encoder, "recipe": recipe}
 
 
 def _from_rank0(world: World, make: Callable[[], Identity]) -> Identity:
@@ -243,8 +245,16 @@ def folder_content(folder: Path) -> str:
 
 def encoder_content(folder: Path) -> str:
     """The hash of an encoder's weights, config and tokenizer."""
-    weights = [file_content(path) for path in sorted(folder.glob("*.safetensors"))]
-    return key_of(weights, file_content(folder / "config.json"), TextTokenizer.load(folder).hash)
+    return key_of(*_weights(folder), TextTokenizer.load(folder).hash)
+
+
+def weights_content(folder: Path) -> str:
+    """The hash of an encoder's weights and config."""
+    return key_of(*_weights(folder))
+
+
+def _weights(folder: Path) -> tuple[list[str], str]:
+    return [file_content(path) for path in sorted(folder.glob("*.safetensors"))], file_content(folder / "config.json")
 
 
 # A file is read once as long as its size, its times and its number on the disk stay what they are.

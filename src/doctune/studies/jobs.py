@@ -20,7 +20,7 @@ from doctune.errors import DataError, UserError
 from doctune.files import no_space_is_one_line, write_json
 from doctune.readers import sources
 from doctune.runs.data import Documents, documents_key, read
-from doctune.runs.directory import CONFIG, TOKENISED, remove_models
+from doctune.runs.directory import CONFIG, KEPT, TOKENISED, remove_models
 from doctune.runs.identity import key_of, source_content
 from doctune.runs.resolve import resolve
 from doctune.settings import CorpusSettings, DataSettings, FinetuneSettings, MultitaskSettings, PretrainSettings
@@ -97,7 +97,8 @@ def execute(job: Job, cache: Path, keep_models: bool = False, quiet: bool = Fals
             try:
                 _run(job, folder, cache)
             except UserError as error:
-                return Done(job.key, time.monotonic() - started, str(error))
+                # What it kept is gone on with by itself.
+                return Done(job.key, time.monotonic() - started, str(error).partition(KEPT)[0])
             except Exception as error:
                 traceback.print_exc(file=log)
                 return Done(job.key, time.monotonic() - started, f"{type(error).__name__}: {error} (see {log.name})")
