@@ -20,6 +20,7 @@ from doctune.models.classifier import Classifier, build_classifier
 from doctune.settings import EncoderSettings, FinetuneSettings, OptimizerSettings, ScheduleSettings
 from doctune.store.build import build_shard
 from doctune.store.splits import Dataset, make_dataset
+from doctune.targets import SingleTarget
 from doctune.text.tokenizer import TextTokenizer
 from doctune.text.truncation import HeadOnly
 from doctune.training import loop, setup
@@ -41,7 +42,7 @@ def dataset(tokenizer: TextTokenizer, tmp_path_factory: pytest.TempPathFactory) 
     words = (("awful", "neg"), ("great", "pos"))
     examples = [Example(f"doc-{i}", f"{words[i % 2][0]} film", words[i % 2][1]) for i in range(16)]
     built = build_shard(examples, tokenizer, tmp_path_factory.mktemp("shards"), "train")
-    return make_dataset("train", built.shard, ("neg", "pos"))
+    return make_dataset("train", built.shard, SingleTarget(("neg", "pos")))
 
 
 def new_model(encoder: Path) -> Classifier:

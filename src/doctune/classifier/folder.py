@@ -182,7 +182,7 @@ def _files(model: Classifier, kind: str, apart: bool) -> dict[str, dict[str, str
         if name.startswith(OF_ENCODER):
             encoder[name] = name.removeprefix(OF_ENCODER)
         else:
-            head[name] = name
+            head[name] = name.removeprefix(TASK)
     return {f"{ENCODER}/{WEIGHTS}": encoder, HEAD: head}
 
 
