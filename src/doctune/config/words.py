@@ -67,7 +67,9 @@ def _line(root: type[BaseModel], tree: Any, place: Place, error: ErrorDetails, f
         section = _section(root, place[:-1])
         hint = did_you_mean(str(place[-1]), section.model_fields) if section else ""
         return f"{where}: no such setting{hint}"
-    if error["type"] == "missing":
+    if error["type"] == "missing" and len(error["loc"]) == len(place):
+        if any(isinstance(part, int) for part in place):  # a list of sections is in config files only
+            return f"{where}: must be given"
         own = flag or f"--{str(place[-1]).replace('_', '-')}"
         return f"{where}: must be given, as {own} or in a config file"
     if error["type"] == "value_error":
