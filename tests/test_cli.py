@@ -207,6 +207,22 @@ def test_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
         assert lines[0].startswith("doctune: error: ")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["finetun"], "finetun: no such command; did you mean 'finetune'?"),
+        (["study", "table2", "--scale", "huge"], "argument --scale: give smoke, small or full, found 'huge'"),
+        (["study", "table2", "--seeds", "x"], "argument --seeds: give a whole number, found 'x'"),
+        (["predict", "m", "f", "--output-format", "x"], "argument --output-format: give jsonl or csv, found 'x'"),
+    ],
+)
+def test_words_that_are_none_of_the_choices(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 2
+    assert capsys.readouterr().err.partition("; doctune")[0].strip() == f"doctune: error: {message}"
+
+
 def test_flags_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*NEEDED, "--epoch", "1") == 2
     assert capsys.readouterr().err == "doctune: error: --epoch: no such argument; did you mean '--epochs'?\n"

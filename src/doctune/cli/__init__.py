@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from doctune.cli.flags import Arguments, add_flags, settings_tree
 from doctune.commands import (
@@ -78,6 +78,17 @@ def main(argv: Sequence[str] | None = None, commands: Sequence[Command] = COMMAN
 
 class Parser(argparse.ArgumentParser):
     """argparse, with our errors: one line, and no usage before it."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As argparse's, in words of ours."""
+        if action.choices is not None and value not in action.choices:
+            words = [str(choice) for choice in action.choices]
+            if isinstance(action, argparse._SubParsersAction):
+                from doctune.config.words import did_you_mean
+
+                raise ConfigError(f"{value}: no such command{did_you_mean(value, words)}")
+            one_of = f"{', '.join(words[:-1])} or {words[-1]}"
+            raise argparse.ArgumentError(action, f"give {one_of}, found {value!r}")
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; {self.prog} --help tells what there is")

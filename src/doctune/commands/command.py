@@ -76,5 +76,13 @@ class Command:
     interrupted: str = INTERRUPTED
 
 
+def whole_number(text: str) -> int:
+    """The type of a flag that takes a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"give a whole number, found {text!r}") from None
+
+
 RESUME = flag("--resume", action="store_true", help="go on with a run that was killed, in its --output")
 DRY_RUN = flag("--dry-run", action="store_true", help="print what would run, and write nothing")

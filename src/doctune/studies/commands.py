@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doctune.commands.command import GOES_ON, Call, Command, Flag, flag
+from doctune.commands.command import GOES_ON, Call, Command, Flag, flag, whole_number
 from doctune.commands.compare_command import ADAPTED
 from doctune.commands.finetune_command import SECTIONS, finetune_settings
 from doctune.errors import ConfigError
@@ -50,7 +50,7 @@ def _where(group: str = "") -> tuple[Flag, ...]:
             help="here: one run after the other; processes: several at once on this machine; ray: on a Ray cluster",
         ),
         flag(
-            "--workers", group=group, type=int, metavar="N",
+            "--workers", group=group, type=whole_number, metavar="N",
             help="processes: how many (default: one a core; 4 a GPU)",
         ),
         flag("--dry-run", group=group, action="store_true", help="print what would run, and run nothing"),
@@ -156,7 +156,7 @@ STUDY = Command(
         ),
         flag("--chinese-encoder", group="models", metavar="DIR_OR_ID", help="encoder for Chinese texts (Sogou)"),
         flag(
-            "--seeds", group="models", type=int, metavar="N",
+            "--seeds", group="models", type=whole_number, metavar="N",
             help="runs of each cell, with seeds 42, 43, ...; default: the scale's",
         ),
         flag("--keep-models", group="models", action="store_true", help=KEEP_MODELS),
