@@ -16,7 +16,7 @@ from doctune.errors import ConfigError
 from doctune.evaluation.comparison import Comparison, Run, compare_runs, read_pretraining
 from doctune.evaluation.schema import Report
 from doctune.readers import sources
-from doctune.report.comparison import PLOT, summary_table, write_comparison
+from doctune.report.comparison import write_comparison
 from doctune.runs import directory
 from doctune.runs.directory import COMPARE, FINETUNE, TOKENISED, RunDirectory
 from doctune.runs.identity import Identity, documents_in, run_identity
@@ -217,13 +217,3 @@ def describe(settings: FinetuneSettings, adapted: Sequence[str], base_run: str |
         state = "" if finished(one) is None else ", finished"
         lines.append(f"# {one.folder}: {one.settings.encoder.encoder}{state}")
     return "\n".join(lines)
-
-
-def main(settings: FinetuneSettings, adapted: Sequence[str], base_run: str | None, command: str, resume: bool) -> None:
-    """The command: compare, print the table and where the files are."""
-    comparison = run(settings, adapted, base_run, command, resume)
-    print(summary_table(comparison))
-    output = Path(settings.output)
-    print(f"\nreport  {output}/compare.html\ntable   {output}/compare.md")
-    if (output.expanduser() / PLOT).is_file():
-        print(f"plot    {output}/{PLOT}")

@@ -26,7 +26,7 @@ from doctune.runs.identity import encoder_content, source_content
 from doctune.settings import DataSettings, FinetuneSettings, from_flat
 from doctune.store.splits import number_of_examples
 from doctune.studies.command import Prepared, check_failed, describe_plan, do_runs, result_of
-from doctune.studies.curve_report import PAGE, PLOT, STEM, sentences, summary, warnings
+from doctune.studies.curve_report import STEM, sentences, warnings
 from doctune.studies.definition import Column, Row, Scale, Study
 from doctune.studies.grid import Where, import_ray
 from doctune.studies.jobs import Job, finished, read_documents
@@ -77,9 +77,9 @@ def curve(
     return run(build(tree), sizes, [str(one) for one in adapted], command, on, workers, keep_models)
 
 
-def build(tree: Tree) -> FinetuneSettings:
+def build(tree: Tree, flags: bool = False) -> FinetuneSettings:
     """The settings of a curve: as those of `doctune finetune`, with more seeds by default."""
-    return FinetuneSettings.build(merge({"training": {"seeds": SEEDS}}, tree))
+    return FinetuneSettings.build(merge({"training": {"seeds": SEEDS}}, tree), flags)
 
 
 def run(
@@ -242,19 +242,3 @@ def describe(settings: FinetuneSettings, sizes: Sequence[Size], adapted: Sequenc
     most = one.ready.study.columns[-1].set.get("data", {})
     largest = settings.model_copy(update={"data": settings.data.model_copy(update=most)})
     return f"{dry_run.describe(largest)}\n\n{describe_plan(one.ready)}"
-
-
-def main(
-    settings: FinetuneSettings,
-    sizes: Sequence[Size],
-    adapted: Sequence[str],
-    command: str,
-    on: Where,
-    workers: int | None,
-    keep_models: bool,
-) -> None:
-    """The command: draw the curve, print the table, what it says, and where the files are."""
-    print(summary(run(settings, sizes, adapted, command, on, workers, keep_models)))
-    place = Path(settings.output)
-    print(f"\npage   {place}/{PAGE}\nplot   {place}/{PLOT}\ntable  {place}/{STEM}.md")
-    print(f"data   {place}/{STEM}.csv, {place}/{STEM}.json")

@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 import filelock
 
-from doctune.commands import corpus, finetune, multitask, pretrain
+from doctune.commands import finetune, multitask, pretrain
 from doctune.config import Tree
 from doctune.errors import DataError, UserError
 from doctune.files import no_space_is_one_line, write_json
 from doctune.readers import sources
+from doctune.runs import corpus
 from doctune.runs.data import Documents, documents_key, read
 from doctune.runs.directory import CONFIG, KEPT, TOKENISED, remove_models
 from doctune.runs.identity import key_of, source_content

@@ -5,19 +5,22 @@ The settings themselves are in `doctune.settings`.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
+from doctune.config.words import did_you_mean, explain, is_list, literals
 from doctune.errors import ConfigError
 from doctune.files import write_text
 
+__all__ = [
+    "Settings", "Tree", "did_you_mean", "dotted_fields", "flat_names", "merge", "parse_overrides", "read_toml",
+    "to_toml", "write_toml",
+]  # fmt: skip
 Tree = dict[str, Any]
 
 
@@ -27,12 +30,27 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     @classmethod
-    def build(cls, tree: Mapping[str, Any]) -> Self:
-        """Validate a tree of values; a `ConfigError` names the dotted key, what was found and what is allowed."""
+    def build(cls, tree: Mapping[str, Any], flags: bool = False) -> Self:
+        """Validate a tree of values; a `ConfigError` names the dotted key, what was found and what is allowed.
+
+        `flags`: the values come from a command line, so that the error names the flag, too.
+        """
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
-            raise ConfigError("; ".join(_explain(cls, e) for e in error.errors())) from None
+            names = flat_names(cls) if flags else {}
+            raise ConfigError("; ".join(explain(cls, tree, error.errors(), names))) from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_makes_a_list(cls, value: Any, info: ValidationInfo) -> Any:
+        """Where a setting is a list, one value is a list of one; where a word may stand in its place, it may."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if not is_list(kind) or value is None:
+            return value
+        several = isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping, BaseModel))
+        values = list(value) if several else [value]
+        return values[0] if len(values) == 1 and values[0] in literals(kind) else values
 
 
 def read_toml(path: Path) -> Tree:
@@ -82,38 +100,30 @@ def parse_overrides(pairs: Iterable[str]) -> Tree:
     return tree
 
 
-def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """`"; did you mean X?"` for a near word, else the list of what there is."""
-    known = list(words)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else f"; there is {', '.join(known)}"
+def dotted_fields(settings: type[Settings], prefix: str = "") -> dict[str, Any]:
+    """`{"optimizer.learning_rate": FieldInfo, ...}` for every setting below `settings`."""
+    fields: dict[str, Any] = {}
+    for name, field in settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            fields |= dotted_fields(field.annotation, f"{prefix}{name}.")
+        else:
+            fields[f"{prefix}{name}"] = field
+    return fields
+
+
+def flat_names(kind: type[Settings]) -> dict[str, str]:
+    """`{"learning_rate": "optimizer.learning_rate", ...}`: the name of each setting as a flag and a keyword.
+
+    A setting whose own name an earlier section has taken carries its section's: `continuation_epochs`.
+    """
+    names: dict[str, str] = {}
+    for dotted in dotted_fields(kind):
+        own = dotted.rpartition(".")[2]
+        names[own if own not in names else dotted.replace(".", "_")] = dotted
+    return names
 
 
 def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _without_none(v) for k, v in value.items() if v is not None}
     return [_without_none(v) for v in value] if isinstance(value, list) else value
-
-
-def _explain(root: type[Settings], error: ErrorDetails) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        section = _section(root, error["loc"][:-1])
-        hint = did_you_mean(str(error["loc"][-1]), section.model_fields) if section else ""
-        return f"{where}: no such setting{hint}"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "missing":
-        flag = str(error["loc"][-1]).replace("_", "-")
-        return f"{where}: must be given, as --{flag} or in a config file"
-    if error["type"] == "value_error":
-        return f"{where}: {message}" if where else message
-    return f"{where}: {message[0].lower()}{message[1:]}, found {error['input']!r}"
-
-
-def _section(root: type[Settings], path: tuple[int | str, ...]) -> type[Settings] | None:
-    for part in path:
-        field = root.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Settings)):
-            return None
-        root = field.annotation
-    return root

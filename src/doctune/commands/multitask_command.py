@@ -1,12 +1,14 @@
-"""The command that trains on several tasks: multitask."""
+"""`doctune multitask` on the command line."""
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from doctune.cli.flags import Arguments, command_line, settings_flags, settings_tree
+from doctune.commands.command import RESUME, Call, Command, flag
 from doctune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from doctune.settings import MultitaskSettings
 
 USAGE = """
   doctune multitask --config FILE --output DIR [any setting below]
@@ -30,42 +32,36 @@ SECTIONS = {
 }  # fmt: skip
 
 
-def multitask(command: argparse.ArgumentParser) -> None:
+def _settings() -> type[MultitaskSettings]:
     from doctune.settings import MultitaskSettings
 
-    command.usage = USAGE
-    command.epilog = EXAMPLES
-    run = settings_flags(command, MultitaskSettings, SECTIONS, skip=("tasks", "training.seeds"))
-    run.add_argument(
-        "--task", action="append", default=None, metavar="NAME=DATA",
-        help="a task: NAME=DATASET:FOLDER of a known data set, or NAME=TRAIN[,TEST] with columns text and label; "
-        "in place of those of --config",
-    )  # fmt: skip
-    run.add_argument("--resume", action="store_true", help="go on with a run that was killed, in its --output")
-    run.add_argument("--dry-run", action="store_true", help="print what would run, and write nothing")
-    command.set_defaults(run=_run)
+    return MultitaskSettings
 
 
-def _run(args: Arguments) -> None:
-    from doctune.settings import MultitaskSettings
+def _given(call: Call) -> MultitaskSettings:
+    """The settings, with the tasks of --task in place of those of the config file."""
+    tree = dict(call.tree)
+    if call.args.task:
+        tree["tasks"] = [parse_task(text) for text in call.args.task]
+    return _settings().build(tree, flags=True)
 
-    tree = settings_tree(args)
-    if args.task:
-        tree["tasks"] = [parse_task(text) for text in args.task]
-    settings = MultitaskSettings.build(tree)
-    if args.dry_run:
-        from doctune.commands.multitask_dry_run import describe
 
-        print(describe(settings))
-        return
+def _run(call: Call) -> None:
+    settings = _given(call)
     from doctune.commands.multitask import run
     from doctune.report.multitask import summary_table
 
-    report = run(settings, command_line(), args.resume)
+    report = run(settings, call.line, call.args.resume)
     print(summary_table(report))
     print(f"\nreport  {settings.output}/multitask.html\ntable   {settings.output}/multitask.md")
     for task in report["tasks"]:
         print(f"model   {settings.output}/{task['kept']}/{task['name']}/model")
+
+
+def _dry_run(call: Call) -> str:
+    from doctune.commands.multitask_dry_run import describe
+
+    return describe(_given(call))
 
 
 def parse_task(text: str) -> dict[str, Any]:
@@ -86,3 +82,18 @@ def parse_task(text: str) -> dict[str, Any]:
         raise ConfigError(f"--task {text}: no such file, and no data set {dataset!r}{did_you_mean(dataset, DATASETS)}")
     train, comma, test = where.partition(",")
     return {"name": name, "data": {"train": train, **({"test": test} if comma else {})}}
+
+
+COMMAND = Command(
+    "multitask", "fine-tune an encoder on several data sets at once, then on each alone",
+    _run, _dry_run, _settings, SECTIONS, skip=("tasks", "training.seeds"),
+    flags=(
+        flag(
+            "--task", action="append", default=None, metavar="NAME=DATA",
+            help="a task: NAME=DATASET:FOLDER of a known data set, or NAME=TRAIN[,TEST] with columns text and label; "
+            "in place of those of --config",
+        ),
+        RESUME,
+    ),
+    usage=USAGE, examples=EXAMPLES, several_processes=True,
+)  # fmt: skip
