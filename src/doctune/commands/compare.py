@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from doctune.config import merge, read_toml
 from doctune.errors import ConfigError, UserError
 from doctune.evaluation.comparison import Comparison, Run, compare_runs, read_pretraining
 from doctune.evaluation.schema import Report
+from doctune.evaluation.stored import read_report
 from doctune.files import no_space_is_one_line
 from doctune.report.comparison import PLOT, summary_table, write_comparison
 from doctune.runs import directory
@@ -173,8 +173,7 @@ def finished(one: Planned) -> Report | None:
             f"training.seeds: {wanted}, but the run in {one.folder} has {there}; compare with as many, or give a new "
             f"--output"
         )
-    report: Report = json.loads(path.read_text(encoding="utf-8"))
-    return report if there == wanted else None
+    return read_report(path) if there == wanted else None
 
 
 def _fine_tune(planned: list[Planned], output: Path, base_given: bool, command: str, resume: bool) -> list[Report]:

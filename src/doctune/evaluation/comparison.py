@@ -6,7 +6,6 @@ Keys of compare.json are stable: an older one must stay readable. `_percent` is 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +17,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from doctune.errors import CheckpointError, DataError
 from doctune.evaluation.intervals import SeedSummaryJson, is_collapsed, paired_bootstrap_over_seeds, seed_interval
-from doctune.evaluation.schema import DataSection, Report
-from doctune.metrics.single import Metrics
+from doctune.evaluation.schema import FORMAT, DataSection, Report
+from doctune.evaluation.stored import read_report, read_rows
+from doctune.metrics.single import Ends, Metrics
 from doctune.version import __version__
 
 PRETRAINING_FILE = "doctune-pretraining.json"
@@ -111,7 +111,7 @@ class Compared(TypedDict):
     encoder: str
     run: str
     error_percent: SeedSummaryJson
-    interval_percent: list[float]
+    interval_percent: Ends
     train_seconds: list[float]
     collapsed: list[int]
     against_base: NotRequired[Versus]
@@ -121,6 +121,7 @@ class Compared(TypedDict):
 class Comparison(TypedDict):
     """All of compare.json; `part` (test or validation) is what the errors are of."""
 
+    format: int
     doctune: str
     created: str
     title: str
@@ -192,6 +193,7 @@ def compare_runs(base: Run, adapted: Sequence[Run], seeds: Sequence[int], comman
         others.append(one)
     part = "validation" if base.report["test"] is None else "test"
     return Comparison(
+        format=FORMAT,
         doctune=__version__,
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         title=base.report["title"],
@@ -213,16 +215,11 @@ def seed_folders(run: Run) -> list[Path]:
 
 
 def read_answers(folder: Path) -> Answers:
-    """The predictions of a run; `DataError` if they are gone."""
-    path = folder / "predictions.jsonl"
-    if not path.is_file():
-        raise DataError(f"{path}: no such file, though the run has a report; remove {folder} and run again")
+    """The predictions of a run; `DataError` if they are gone, or a row lacks an id, an answer or a true label."""
     ids, correct = [], []
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            ids.append(row["id"])
-            correct.append(row["label"] == row["true_label"])
+    for row in read_rows(folder / "predictions.jsonl", "id", "label", "true_label"):
+        ids.append(row["id"])
+        correct.append(row["label"] == row["true_label"])
     return Answers(ids, np.array(correct, dtype=bool))
 
 
@@ -295,10 +292,7 @@ def _compared(run: Run, seeds: Sequence[int]) -> Compared:
 
 
 def _seed_report(run: Run, folder: Path) -> Report:
-    if folder == run.folder:
-        return run.report
-    report: Report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    return report
+    return run.report if folder == run.folder else read_report(folder / "report.json")
 
 
 def _facts(facts: PretrainingFacts) -> PretrainingJson:

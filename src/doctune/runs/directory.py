@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -19,6 +18,7 @@ from doctune.devices import Device
 from doctune.encoders.load import float32_size
 from doctune.errors import ConfigError, UserError
 from doctune.evaluation.schema import Report
+from doctune.evaluation.stored import read_report
 from doctune.files import no_space_is_one_line, write_json
 from doctune.version import __version__
 
@@ -45,8 +45,7 @@ def finished(folder: Path) -> Report | None:
     path = folder / "report.json"
     if not path.is_file() or not (folder / "model").is_dir():
         return None
-    report: Report = json.loads(path.read_text(encoding="utf-8"))
-    return report
+    return read_report(path)
 
 
 def check_output(output: Path, resume: bool = False, last: str = "report.json") -> None:
