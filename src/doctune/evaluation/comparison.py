@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
+from typing import Any, Literal, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -103,8 +103,7 @@ class Versus(TypedDict):
 class Compared(TypedDict):
     """One encoder, fine-tuned with every seed.
 
-    `interval_percent` is of the mean over seeds, or of the test documents where there is one seed only. `against_base`
-    and `pretraining` are there for adapted encoders; `pretraining` is None where the folder does not tell.
+    `interval_percent` is of the mean over seeds, or of the test documents where there is one seed only.
     """
 
     name: str
@@ -114,8 +113,13 @@ class Compared(TypedDict):
     interval_percent: Ends
     train_seconds: list[float]
     collapsed: list[int]
-    against_base: NotRequired[Versus]
-    pretraining: NotRequired[PretrainingJson | None]
+
+
+class Adapted(Compared):
+    """An adapted encoder; `pretraining` is None where its folder does not tell."""
+
+    against_base: Versus
+    pretraining: PretrainingJson | None
 
 
 class Comparison(TypedDict):
@@ -130,7 +134,7 @@ class Comparison(TypedDict):
     data: DataSection
     recipe: dict[str, str | int | float | bool | None]
     base: Compared
-    adapted: list[Compared]
+    adapted: list[Adapted]
     warnings: list[str]
     command: str
 
@@ -184,13 +188,13 @@ def compare_runs(base: Run, adapted: Sequence[Run], seeds: Sequence[int], comman
     """
     base_answers = [read_answers(folder) for folder in seed_folders(base)]
     compared_base = _compared(base, seeds)
-    others: list[Compared] = []
+    others: list[Adapted] = []
     for run in adapted:
         answers = [read_answers(folder) for folder in seed_folders(run)]
         one = _compared(run, seeds)
-        one["against_base"] = _versus(run, answers, base_answers, compared_base["error_percent"]["mean"])
-        one["pretraining"] = None if run.pretraining is None else _facts(run.pretraining)
-        others.append(one)
+        versus = _versus(run, answers, base_answers, compared_base["error_percent"]["mean"])
+        facts = None if run.pretraining is None else _facts(run.pretraining)
+        others.append({**one, "against_base": versus, "pretraining": facts})
     part = "validation" if base.report["test"] is None else "test"
     return Comparison(
         format=FORMAT,

@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 from doctune.evaluation.schema import WindowWeight
 from doctune.report.figure import Axis, Cells, Figure, Key, Mark, short, svg_start, ticks
+from doctune.report.numbers import whole
 
 LABEL_LENGTH = 30
 MARKS = ("main", "other", "third", "fourth", "fifth", "sixth")
@@ -297,7 +298,7 @@ def window_bars(windows: Sequence[WindowWeight]) -> Markup:
     for place, (window, weight) in enumerate(zip(windows, weights, strict=True)):
         top, height = (zero - weight * scale, weight * scale) if weight >= 0 else (zero, -weight * scale)
         kind = "against" if weight < 0 else "decided" if place == best else "for"
-        tip = f"tokens {window['start']:,} to {window['start'] + window['tokens']:,}: {weight:+.3f}"
+        tip = f"tokens {whole(window['start'])} to {whole(window['start'] + window['tokens'])}: {weight:+.3f}"
         parts.append(
             f'<rect class="{kind}" x="{place * step:.1f}" y="{top:.1f}" width="{step - gap:.1f}" '
             f'height="{max(height, 1.0):.1f}"><title>{escape(tip)}</title></rect>'

@@ -101,8 +101,8 @@ class Figure:
     """A drawing with a horizontal axis and, where there is one, a vertical one, in a picture of so many pixels.
 
     `style` is the CSS class. `grid` says along which axis' marks lines are drawn: "y" for values that are read off
-    at the left, "x" for values that are read off below, there with a strong line at `zero` if so asked. The field is `height` high; legend and labels come on top of
-    that. Coordinates of the drawing methods are values of the axes.
+    at the left, "x" for values that are read off below, there with a strong line at `zero` if so asked. The field is
+    `height` high; legend and labels come on top of that. Coordinates of the drawing methods are values of the axes.
     """
 
     def __init__(

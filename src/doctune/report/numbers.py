@@ -17,9 +17,9 @@ NOT_KNOWN = "not known"
 Number = int | float
 
 
-def known(value: Number | None) -> TypeGuard[Number]:
+def known(value: Any) -> TypeGuard[Number]:
     """Whether there is a number to write."""
-    return value is not None and math.isfinite(value)
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def fixed(value: Number | None, digits: int = 2) -> str:
@@ -73,7 +73,7 @@ def signed_interval(difference: Number | None, low: Number | None, high: Number 
 
 def half(summary: SeedSummaryJson) -> float | None:
     """Half the width of the interval of a mean; None where one seed has none."""
-    return None if summary["high"] is None else summary["high"] - summary["mean"]
+    return None if summary["low"] is None or summary["high"] is None else summary["high"] - summary["mean"]
 
 
 def plus_minus(summary: SeedSummaryJson, digits: int, unit: str = "") -> str:

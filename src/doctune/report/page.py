@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from doctune.evaluation.schema import Windows
@@ -143,13 +143,18 @@ def environment() -> Environment:
     return loaded
 
 
+@cache
+def _template(html: str) -> Template:
+    return environment().from_string(IMPORTS + html)
+
+
 def chart_style() -> str:
     """The style sheet of a chart that is a file of its own."""
     return environment().get_template("charts.css").render()
 
 
 def _part(section: Section, report: Any, values: Values) -> dict[str, str]:
-    body = environment().from_string(IMPORTS + section.html).render({**values, "report": report})
+    body = _template(section.html).render({**values, "report": report})
     title, style = (one(report) if callable(one) else one for one in (section.title, section.style))
     return {"name": section.name, "title": title, "style": style, "body": Markup(body.strip())}
 

@@ -107,12 +107,12 @@ def summary(curve: StudyJson) -> str:
     lines = [curve["title"], *textwrap.wrap(curve["about"], TABLE_WIDTH), ""]
     cells = {(cell["row"], cell["column"]): cell for cell in curve["cells"]}
     sizes = [f"{int(column['x'] or 0):,}" for column in curve["columns"]]
-    first = max(len("labels"), *map(len, sizes))
+    first = max(map(len, ("labels", *sizes)))
     for start in range(0, len(curve["rows"]), IN_A_ROW):
         rows = curve["rows"][start : start + IN_A_ROW]
         lines.append(f"{'labels':>{first}}" + "".join(f"  {clipped(row, 26):>26}" for row in rows))
         for size, column in zip(sizes, curve["columns"], strict=True):
-            values = [shown(cells[row, column["name"]])[0] for row in rows]
+            values = [shown(cells.get((row, column["name"])))[0] for row in rows]
             lines.append(f"{size:>{first}}" + "".join(f"  {clipped(value, 26):>26}" for value in values))
         lines.append("")
     count = len(curve["seeds"])

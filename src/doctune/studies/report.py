@@ -59,7 +59,7 @@ def to_csv(study: StudyJson) -> str:
     over: Literal["row", "column"] = "row" if study["plot"] == "over rows" else "column"
     places = {c["name"]: c["x"] for c in study["columns"]}
     if over == "row":
-        places = dict(zip(study["rows"], study["row_x"], strict=True))
+        places = dict(zip(study["rows"], study["row_x"], strict=False))
     text = io.StringIO()
     paper = ["paper"] if with_paper(study) else []
     names = ["study", "scale", "row", "column", "x", "seed", "error_percent", "mean_percent", "low", "high", *paper,
@@ -69,7 +69,7 @@ def to_csv(study: StudyJson) -> str:
     for cell in study["cells"]:
         low, high = (cell["interval_percent"] or ("", ""))[:2]
         about = {"study": study["name"], "scale": study["scale"], "row": cell["row"], "column": cell["column"],
-                 "x": _number(places[cell[over]]), "mean_percent": cell["error_percent"],
+                 "x": _number(places.get(cell[over])), "mean_percent": cell["error_percent"],
                  "low": low, "high": high, "paper": cell["paper"]}  # fmt: skip
         writer.writerows({**about, **run} for run in cell["runs"])
     return text.getvalue()

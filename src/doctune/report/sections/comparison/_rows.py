@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from doctune.evaluation.comparison import Compared, Comparison
+from doctune.evaluation.comparison import Compared, Comparison, PretrainingJson, Versus
 from doctune.report.numbers import DASH, NOT_KNOWN, duration, interval, known, signed_interval, whole
 
 
@@ -13,11 +13,11 @@ def encoders(report: Comparison) -> list[Compared]:
 
 def rows(report: Comparison) -> list[dict[str, str]]:
     """The cells of each encoder's row, by name."""
-    return [_row(one) for one in encoders(report)]
+    adapted = [_row(one, one["against_base"], one["pretraining"]) for one in report["adapted"]]
+    return [_row(report["base"], None, None), *adapted]
 
 
-def _row(one: Compared) -> dict[str, str]:
-    facts, versus = one.get("pretraining"), one.get("against_base")
+def _row(one: Compared, versus: Versus | None, facts: PretrainingJson | None) -> dict[str, str]:
     low, high = one["interval_percent"][:2]
     cells = dict.fromkeys(("steps", "tokens", "pretraining", "corpus", "start"), NOT_KNOWN)
     if versus is None:

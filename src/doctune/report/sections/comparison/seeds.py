@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from doctune.evaluation.comparison import Comparison
+from doctune.evaluation.comparison import Compared, Comparison
 from doctune.report.page import Section
 from doctune.report.sections.comparison._rows import encoders
 
@@ -25,15 +25,19 @@ HTML = """
 def values(report: Comparison) -> dict[str, Any]:
     """A row for each seed."""
     rows = [
-        {"seed": seed, "cells": [_cell(report, i, place, seed) for i in range(len(encoders(report)))]}
+        {
+            "seed": seed,
+            "cells": [
+                _cell(report["base"], [], place, seed),
+                *(_cell(one, one["against_base"]["by_seed"], place, seed) for one in report["adapted"]),
+            ],
+        }
         for place, seed in enumerate(report["seeds"])
     ]
     return {"rows": rows, "encoders": encoders(report)}
 
 
-def _cell(report: Comparison, number: int, place: int, seed: int) -> dict[str, Any]:
-    encoder = encoders(report)[number]
-    by_seed = encoder["against_base"]["by_seed"] if "against_base" in encoder else []
+def _cell(encoder: Compared, by_seed: list[float], place: int, seed: int) -> dict[str, Any]:
     return {
         "error": _at(encoder["error_percent"]["values"], place),
         "difference": _at(by_seed, place),

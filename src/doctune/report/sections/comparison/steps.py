@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from doctune.evaluation.comparison import Compared, Comparison
+from doctune.evaluation.comparison import Adapted, Compared, Comparison
 from doctune.report.charts import StepPoint, error_by_steps
 from doctune.report.numbers import known
 from doctune.report.page import Section
@@ -21,24 +21,26 @@ HTML = """
 
 def steps_plot(report: Comparison) -> Markup:
     """Error against steps of pre-training, of the checkpoints that tell their steps; nothing for fewer than two."""
-    adapted = [_step_point(one, steps) for one in report["adapted"] if (steps := _steps(one)) is not None]
-    base = _step_point(report["base"], 0)
+    adapted = [
+        _step_point(one, steps, one["pretraining"]["corpus"]["name"] if one["pretraining"] else None)
+        for one in report["adapted"]
+        if (steps := _steps(one)) is not None
+    ]
+    base = _step_point(report["base"], 0, None)
     adapted = [point for point in adapted if all(map(known, point[2:5]))]
     if len(adapted) < 2 or not all(map(known, base[2:5])):
         return Markup("")
     return error_by_steps(base, adapted, f"{report['part']} error")
 
 
-def _steps(one: Compared) -> int | None:
+def _steps(one: Adapted) -> int | None:
     """The step whose weights these are."""
-    facts = one.get("pretraining")
+    facts = one["pretraining"]
     return None if facts is None else facts["steps"] if facts["kept_step"] is None else facts["kept_step"]
 
 
-def _step_point(one: Compared, steps: int) -> StepPoint:
+def _step_point(one: Compared, steps: int, corpus: str | None) -> StepPoint:
     low, high = one["interval_percent"][:2]
-    facts = one.get("pretraining")
-    corpus = None if facts is None else facts["corpus"]["name"]
     return StepPoint(one["name"], steps, one["error_percent"]["mean"], low, high, corpus)
 
 

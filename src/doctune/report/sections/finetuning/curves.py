@@ -7,6 +7,7 @@ from typing import Any
 
 from doctune.evaluation.schema import Report
 from doctune.report.charts import Series, learning_curve
+from doctune.report.numbers import known
 from doctune.report.page import Section
 
 HTML = """
@@ -30,7 +31,11 @@ def values(report: Report) -> dict[str, Any] | None:
     charts = (
         learning_curve("Training and validation loss by epoch", loss, best, lambda y: f"{y:.3g}"),
         learning_curve(
-            f"Validation accuracy by epoch, best at {best:g}", accuracy, best, lambda y: f"{y:.4g} %", 100.0
+            f"Validation accuracy by epoch{f', best at {best:g}' if known(best) else ''}",
+            accuracy,
+            best,
+            lambda y: f"{y:.4g} %",
+            100.0,
         ),
     )
     curves = [chart for chart in charts if chart]

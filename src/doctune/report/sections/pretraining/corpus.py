@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from doctune.report.numbers import value
 from doctune.report.page import Section
 from doctune.report.pretraining import PretrainingReport
 
@@ -45,6 +46,6 @@ def values(report: PretrainingReport) -> dict[str, Any]:
 
 
 SECTION = Section(
-    name="corpus", place=30, title=lambda report: Markup("Corpus <bdi>{}</bdi>").format(report["facts"]["corpus"]["name"]),
+    name="corpus", place=30, title=lambda report: Markup("Corpus <bdi>{}</bdi>").format(value(report["facts"]["corpus"]["name"])),
     html=HTML, values=values,
 )  # fmt: skip

@@ -27,10 +27,12 @@ def values(report: PretrainingReport) -> dict[str, Any] | None:
 def _curves(report: PretrainingReport) -> list[Markup]:
     steps, evaluations = report["steps"], report["evaluations"]
     kept = [one.get("tokens") for one in evaluations if one.get("step") == report["facts"]["kept_step"]]
-    best = kept[0] if kept and report["facts"]["held_out"] else None
+    best = kept[0] if kept and known(kept[0]) and report["facts"]["held_out"] else None
 
     def line(name: str, kind: str, records: Sequence[dict[str, Any]], key: str, scale: float = 1.0) -> Series:
-        points = [(one["tokens"], scale * one[key]) for one in records if known(one.get(key)) and "tokens" in one]
+        points = [
+            (one["tokens"], scale * one[key]) for one in records if known(one.get(key)) and known(one.get("tokens"))
+        ]
         return Series(name, points, kind)
 
     def chart(title: str, say: Callable[[float], str], *lines: Series, limit: float = float("inf")) -> Markup:
