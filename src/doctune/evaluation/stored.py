@@ -11,6 +11,7 @@ import json
 import math
 import types
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import (
     Annotated,
@@ -108,10 +109,15 @@ def _filled(value: Any, kind: Any) -> Any:
 
 def _filled_fields(value: dict[str, Any], kind: Any) -> dict[str, Any]:
     """A dictionary of named fields; the order of what is there stays."""
-    hints = get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)
     filled = {name: _filled(item, hints[name]) if name in hints else item for name, item in value.items()}
     missing = [name for name in hints if name not in value and get_origin(hints[name]) is not NotRequired]
     return filled | {name: _filled(None, hints[name]) for name in missing}
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
 def _filled_union(value: Any, parts: tuple[Any, ...]) -> Any:

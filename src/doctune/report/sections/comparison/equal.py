@@ -14,10 +14,7 @@ HTML = """
 {{ ui.documents(data) }}
 {{ ui.pair("Seeds", report.seeds | map("value") | join(", ")) }}
 {% endcall %}
-{% call ui.pairs() %}
-{{ ui.group("Recipe") }}
-{{ ui.recipe(report.recipe) }}
-{% endcall %}
+{{ ui.recipe_table(report.recipe) }}
 </div>
 <p class="note">What depends on the encoder (learning rate, pooling, longest sequence) was resolved for the base encoder and holds for all.</p>
 """

@@ -42,10 +42,7 @@ HTML = """
 {{ ui.pair("Training", report.time.train_seconds | duration) }}
 {{ ui.pair("Speed", report.time.examples_per_second | fixed(1) + " documents/s, " + report.time.tokens_per_second | fixed(0) + " tokens/s") }}
 {% endcall %}
-{% call ui.pairs() %}
-{{ ui.group("Recipe") }}
-{{ ui.recipe(report.recipe) }}
-{% endcall %}
+{{ ui.recipe_table(report.recipe) }}
 </div>
 """
 
