@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from doctune.evaluation.schema import Report, WindowExample, WindowsSection, judged
 from doctune.report.charts import deciding, window_bars
 from doctune.report.lines import passage
@@ -39,19 +41,19 @@ def make(answers: Judged) -> WindowsSection | None:
 
 def _example(answers: Judged, place: int) -> WindowExample:
     dataset, windows = answers.dataset, answers.windows[place]
-    row = int(dataset.rows[place])
-    predicted = int(answers.probabilities[place].argmax())
+    row, target, own = int(dataset.rows[place]), dataset.target, answers.probabilities[place : place + 1]
+    (label,) = dataset.label_texts(np.array([place]))
     start = windows[deciding(windows)]["start"]
     ids, _ = dataset.shard.tokens(row)
     example = WindowExample(
         id=dataset.shard.value("id", row),
-        prediction=dataset.names[predicted],
-        probability=float(answers.probabilities[place, predicted]),
+        prediction=target.text(target.decide(own)[0]),
+        probability=float(target.confidence(own)[0]),
         windows=windows,
         text=answers.tokenizer.decode(ids[start : start + TOKENS_SHOWN]),
     )
-    if dataset.labels[place] >= 0:
-        example["label"] = dataset.names[dataset.labels[place]]
+    if label is not None:
+        example["label"] = label
     return example
 
 
