@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from doctune.distributed import World
 from doctune.errors import ConfigError
 from doctune.evaluation.comparison import Comparison, Run, compare_runs, read_pretraining
 from doctune.evaluation.schema import Report
+from doctune.evaluation.stored import read_report
 from doctune.readers import sources
 from doctune.report.comparison import write_comparison
 from doctune.runs import directory
@@ -174,8 +174,7 @@ def finished(one: Planned, base_given: bool = False) -> Report | None:
             f"--output"
         )
     one.identity().check(one.folder, "leave --base-run out" if base_given else "give a new --output")
-    report: Report = json.loads(path.read_text(encoding="utf-8"))
-    return report if there == wanted else None
+    return read_report(path) if there == wanted else None
 
 
 def _fine_tune(

@@ -27,6 +27,7 @@ from doctune.encoders.load import float32_size
 from doctune.errors import ConfigError, UserError
 from doctune.evaluation.multitask import MULTITASK_FILE
 from doctune.evaluation.schema import Report
+from doctune.evaluation.stored import read_report
 from doctune.files import disk_is_full, no_space_is_one_line, write_json
 from doctune.runs.context import RunContext
 from doctune.runs.identity import FILE as IDENTITY
@@ -236,8 +237,7 @@ def finished(folder: Path, identity: Identity) -> Report | None:
     if not path.is_file() or not (folder / MODEL).is_dir():
         return None
     identity.check(folder)
-    report: Report = json.loads(path.read_text(encoding="utf-8"))
-    return report
+    return read_report(path)
 
 
 def remove_checkpoint(folder: Path, name: str = CHECKPOINT) -> None:

@@ -14,6 +14,7 @@ from doctune.batches.collate import Collator
 from doctune.evaluation.intervals import is_collapsed, seed_interval
 from doctune.evaluation.pretraining_section import pretraining_warnings
 from doctune.evaluation.schema import (
+    FORMAT,
     ChosenExamples,
     DataSection,
     Epoch,
@@ -25,7 +26,8 @@ from doctune.evaluation.schema import (
     Windows,
 )
 from doctune.metrics.single import Metrics, Probabilities
-from doctune.report.windows import windows_section
+from doctune.report.finetuning import FOLDER
+from doctune.report.page import Judged, made
 from doctune.runs.data import GIVEN, Prepared
 from doctune.runs.fit import Fitted
 from doctune.settings import FinetuneSettings, dotted_fields
@@ -54,6 +56,7 @@ def single(
     outcome = fitted.outcome
     best = outcome.records[outcome.best]
     report = Report(
+        format=FORMAT,
         doctune=__version__,
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         title=prepared.title,
@@ -76,9 +79,7 @@ def single(
     )
     if pretraining:
         report["further_pretraining"] = list(pretraining)
-    windows = windows_section(prepared.judged, fitted.probabilities, fitted.windows, tokenizer)
-    if windows is not None:
-        report["windows"] = windows
+    report.update(made(FOLDER, Judged(prepared.judged, fitted.probabilities, fitted.windows, tokenizer)))  # type: ignore[typeddict-item]
     return report
 
 
