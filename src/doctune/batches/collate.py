@@ -11,10 +11,11 @@ import torch
 from doctune.batches.plan import Places
 from doctune.errors import ConfigError
 from doctune.settings import TruncationSettings
+from doctune.settings.implementations import Own
 from doctune.store.splits import Dataset
 from doctune.tensors import Batch
 from doctune.text.tokenizer import Template, TextTokenizer
-from doctune.text.truncation import Truncation, Windows, make_truncation, truncate_pair
+from doctune.text.truncation import SeveralWindows, Truncation, make_truncation, truncate_pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Collator:
         of a second text of which nothing is left.
         """
         cut = np.minimum(self._whole(dataset), self.max_seq_len)
-        if not isinstance(self.truncation, Windows):
+        if not isinstance(self.truncation, SeveralWindows):
             return cut
         tokens, special = dataset.lengths(), self.template.special_tokens(False)
         windows = self.truncation.numbers(tokens[:, 0], self._budget)
@@ -45,7 +46,7 @@ class Collator:
     def truncated(self, dataset: Dataset) -> float:
         """Share of the documents that lose tokens."""
         cut = self._whole(dataset) > self.max_seq_len
-        if isinstance(self.truncation, Windows):
+        if isinstance(self.truncation, SeveralWindows):
             tokens = dataset.lengths()
             cut = np.where(tokens[:, 1] > 0, cut, self.truncation.cuts(tokens[:, 0], self._budget))
         return float(np.mean(cut))
@@ -53,7 +54,7 @@ class Collator:
     def places(self, dataset: Dataset, place: int) -> list[tuple[int, int]]:
         """Where each window of the document at `place` begins, and its tokens without special ones; one has none."""
         first, second = dataset.shard.tokens(int(dataset.rows[place]))
-        if second is not None or not isinstance(self.truncation, Windows):
+        if second is not None or not isinstance(self.truncation, SeveralWindows):
             return []
         found = self.truncation.places(len(first), self._budget)
         return found if len(found) > 1 else []
@@ -99,11 +100,11 @@ class Collator:
         return [self.template.assemble(window) for window in self.truncation.windows(first, self._budget)]
 
 
-def make_collator(tokenizer: TextTokenizer, truncation: TruncationSettings) -> Collator:
-    """The collator for these settings; `ConfigError` if they leave no room for text."""
+def make_collator(tokenizer: TextTokenizer, truncation: TruncationSettings, own: Own = ()) -> Collator:
+    """The collator for these settings; `ConfigError` if they leave no room for text. `own`: see `implementation`."""
     budget = truncation.max_seq_len - tokenizer.template.special_tokens(False)
     if budget < 1:
         raise ConfigError(
             f"truncation.max_seq_len: {truncation.max_seq_len} has no room for text beside the special tokens"
         )
-    return Collator(tokenizer.template, make_truncation(truncation, budget), truncation.max_seq_len)
+    return Collator(tokenizer.template, make_truncation(truncation, budget, own), truncation.max_seq_len)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,21 +39,24 @@ class Answers:
 
 
 def evaluate(
-    model: str | Path, data: str | Path, *, device: str = "auto", predictions: str | Path | None = None, **reading: Any
-) -> Metrics:
+    model: str | Path, data: str | Path, *, device: str = "auto", predictions: str | Path | None = None,
+    components: Sequence[str | type] = (), **reading: Any,
+) -> Metrics:  # fmt: skip
     """Error, accuracy, F1 and confusion of a model on the labelled documents of a file.
 
     The file is read as the training data was, except for the `reading` settings given. `predictions`: a JSONL file to
-    write each document's prediction to. Raises `DataError` for a class that the model does not know.
+    write each document's prediction to. `components`: see `doctune.load`. Raises `DataError` for a class that the model
+    does not know.
     """
-    return answer(model, data, device, reading, predictions).metrics()
+    return answer(model, data, device, reading, predictions, components).metrics()
 
 
 def answer(
-    model: str | Path, data: str | Path, device: str, reading: dict[str, Any], predictions: str | Path | None = None
-) -> Answers:
+    model: str | Path, data: str | Path, device: str, reading: dict[str, Any], predictions: str | Path | None = None,
+    components: Sequence[str | type] = (),
+) -> Answers:  # fmt: skip
     """Run a model on the labelled documents of a file."""
-    predictor = load(model, device)
+    predictor = load(model, device, components=components)
     settings = data_settings(predictor.description, str(data), **reading)
     source = open_source(str(data), settings, "test")
     with tempfile.TemporaryDirectory(prefix="doctune-") as folder:
@@ -67,14 +71,14 @@ def answer(
 
 def main(
     model: str, data: str, device: str, output: str | None, predictions: str | None, against: str | None,
-    reading: dict[str, Any],
+    reading: dict[str, Any], components: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """The command: print the figures, compare with another model and write them as JSON where asked."""
-    answers = answer(model, data, device, reading, predictions)
+    answers = answer(model, data, device, reading, predictions, components)
     metrics = answers.metrics()
     print(table(metrics))
     if against is not None:
-        other = answer(against, data, device, reading)
+        other = answer(against, data, device, reading, components=components)
         if len(other.labels) != len(answers.labels):
             raise DataError(f"{data}: the two models do not find the same documents empty, so they cannot be compared")
         points, low, high = paired_bootstrap(answers.correct(), other.correct())

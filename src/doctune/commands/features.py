@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from doctune.batches.collate import make_collator
-from doctune.classifier.folder import DESCRIPTION, Description, load_model, read_description
+from doctune.classifier.folder import DESCRIPTION, Description, StoredTruncation, load_model, read_description
 from doctune.classifier.predictor import DOCUMENTS_AT_A_TIME, model_folder
 from doctune.commands.predict import data_settings, read_lines, standard_input, undecodable
 from doctune.devices import choose_device
@@ -27,13 +27,14 @@ from doctune.encoders.resolve import resolve_encoder
 from doctune.errors import ConfigError, DataError, TrainingError
 from doctune.examples import Example
 from doctune.files import atomic_path, stem
-from doctune.models.classifier import TOKEN_POOLINGS
 from doctune.pooling.tokens import Pooler
 from doctune.progress import Progress, duration
 from doctune.readers import open_source
 from doctune.runs.extraction import Extractor
 from doctune.runs.resolve import check_fit
+from doctune.runs.trial import try_token_pooling, try_truncation
 from doctune.settings import DataSettings, FeatureFileSettings, TruncationSettings, from_flat
+from doctune.settings.implementations import Own, choose, own_classes
 from doctune.store.build import NothingToReadError, build_shard
 from doctune.store.features import FeatureForm, FeatureRows, Vectors, feature_writer
 from doctune.store.splits import make_dataset
@@ -73,13 +74,14 @@ class FeatureFile:
 
 
 def features(
-    source: str | Path | Sequence[str | tuple[str, str]], encoder: str | Path, output: str | Path, **settings: Any
-) -> FeatureFile:
+    source: str | Path | Sequence[str | tuple[str, str]], encoder: str | Path, output: str | Path, *,
+    components: Sequence[str | type] = (), **settings: Any,
+) -> FeatureFile:  # fmt: skip
     """Write the features of a file's documents, or of a list of texts or text pairs.
 
     `encoder` is an encoder or a model of `doctune finetune`; `settings` are names of
     `doctune.settings.FeatureFileSettings` (`layers=(-1, -2)`, `token_pooling="mean"`), or say how the file is read, as
-    for `doctune.predict`. Raises `UserError` with one clear line for bad input.
+    for `doctune.predict`, which also says what `components` are. Raises `UserError` with one clear line for bad input.
     """
     reading = {name: settings.pop(name) for name in READING if name in settings}
     tree = from_flat({**settings, "encoder": str(encoder), "output": str(output)}, FeatureFileSettings)
@@ -89,15 +91,18 @@ def features(
     else:
         pairs = [(text, None) if isinstance(text, str) else text for text in source]
         given = [Example(str(i), text, text_pair=pair) for i, (text, pair) in enumerate(pairs)]
-    return run(FeatureFileSettings.build(tree), given, reading)
+    return run(FeatureFileSettings.build(tree), given, reading, components)
 
 
-def run(settings: FeatureFileSettings, source: str | list[Example], reading: dict[str, Any]) -> FeatureFile:
+def run(
+    settings: FeatureFileSettings, source: str | list[Example], reading: dict[str, Any],
+    components: Sequence[str | type] = (),
+) -> FeatureFile:  # fmt: skip
     """Everything from settings to the file, in memory that does not depend on the number of documents."""
     started = time.monotonic()
     path = Path(settings.output).expanduser()
     kind = _format(settings, path)
-    encoder = open_encoder(settings)
+    encoder = open_encoder(settings, components)
     if isinstance(source, list):
         examples, labelled = iter(source), any(example.label is not None for example in source)
     else:
@@ -206,7 +211,7 @@ class FeatureEncoder:
         return FeatureRows(ids, labels, layers, offsets, self.tokenizer.pieces(input_ids.tolist()), input_ids)
 
 
-def open_encoder(settings: FeatureFileSettings) -> FeatureEncoder:
+def open_encoder(settings: FeatureFileSettings, components: Sequence[str | type] = ()) -> FeatureEncoder:
     """The encoder or model that the settings name; a model truncates as it was trained, except for what is given."""
     name = settings.encoder.encoder
     folder = model_folder(Path(name).expanduser())
@@ -222,8 +227,11 @@ def open_encoder(settings: FeatureFileSettings) -> FeatureEncoder:
         cut = {**description.truncation.model_dump(), **cut}
     else:
         cut.setdefault("max_seq_len", min(settings.truncation.max_seq_len, shape.max_seq_len))
-    truncation = TruncationSettings.build(cut)
-    collator = make_collator(tokenizer, truncation)
+    own = own_classes(components)
+    chosen_here = description is None or "truncation" in settings.truncation.model_fields_set
+    truncation = (TruncationSettings if chosen_here else StoredTruncation).build(cut)
+    try_truncation(truncation, own)
+    collator = make_collator(tokenizer, truncation, own)
     check_fit(tokenizer, shape, collator.max_seq_len, str(folder))
     device = choose_device(settings.device, settings.precision)
     there: int = read_config(folder).num_hidden_layers
@@ -237,17 +245,21 @@ def open_encoder(settings: FeatureFileSettings) -> FeatureEncoder:
     pooling: nn.Module | None = None
     kind = settings.features.token_pooling
     if kind == "pooler":
-        pooling = _pooler(folder, description, loaded.pooler, loaded.config.model_type).to(device.torch).eval()
+        pooling = _pooler(folder, description, own, loaded.pooler, loaded.config.model_type).to(device.torch).eval()
     elif kind != "tokens":
-        pooling = TOKEN_POOLINGS[kind]()
+        try_token_pooling(settings.features, loaded.encoder.hidden_size)
+        part = choose("token_pooling", settings.features)
+        pooling = part.make(hidden_size=loaded.encoder.hidden_size).eval()
+        if any(True for _ in pooling.parameters()):
+            raise ConfigError(f"features.token_pooling: {kind} has weights that were never trained; take another one")
     extractor = Extractor(loaded.encoder.to(device.torch).eval(), collator, device)
     numbers = layers if isinstance(asked, str) else asked
     return FeatureEncoder(extractor, pooling, tokenizer, numbers, truncation, description)
 
 
-def _pooler(folder: Path, description: Description | None, dense: nn.Linear | None, kind: str) -> nn.Module:
+def _pooler(folder: Path, description: Description | None, own: Own, dense: nn.Linear | None, kind: str) -> nn.Module:
     if description is not None:
-        pooling = load_model(folder)[0].token_pooling
+        pooling = load_model(folder, own=own)[0].token_pooling
         if isinstance(pooling, Pooler):
             return pooling
     elif dense is not None:

@@ -20,10 +20,8 @@ from doctune.config import merge, read_toml, write_toml
 from doctune.devices import Device, choose_device
 from doctune.encoders.load import load_encoder
 from doctune.errors import TrainingError, UserError
-from doctune.evaluation.probe import TOKEN_POOLINGS as NAMES
 from doctune.evaluation.probe import Answers, Probe, advise, judge, sentences
 from doctune.files import no_space_is_one_line
-from doctune.models.classifier import TOKEN_POOLINGS
 from doctune.progress import Progress
 from doctune.readers import sources
 from doctune.report.probe import summary_table, write_probe
@@ -33,6 +31,8 @@ from doctune.runs.extraction import Extractor
 from doctune.runs.fit import FEWEST_TO_CHOOSE_BY, validation_documents
 from doctune.runs.resolve import resolve
 from doctune.settings import FinetuneSettings, ProbeSettings, dotted_fields, from_flat
+from doctune.settings.features import WITHOUT_WEIGHTS as NAMES
+from doctune.settings.implementations import choose
 from doctune.store.splits import Dataset
 from doctune.training.logistic import choose_logistic
 from doctune.version import __version__
@@ -128,7 +128,7 @@ def encode(extractor: Extractor, prepared: Prepared, scratch: Path) -> dict[str,
 
 
 def _encode(extractor: Extractor, dataset: Dataset, into: Features, progress: Progress) -> None:
-    poolings = [TOKEN_POOLINGS[name]() for name in NAMES]
+    poolings = [choose("token_pooling", name).make() for name in NAMES]
     for batch, states in extractor.states(dataset, progress):
         rows = batch.rows.numpy()
         with torch.inference_mode():

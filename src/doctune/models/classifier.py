@@ -9,36 +9,34 @@ from doctune.encoders.base import FAMILIES
 from doctune.encoders.dropout import ByteDropout
 from doctune.encoders.load import Loaded
 from doctune.encoders.packed import TransformersEncoder
-from doctune.heads.bilstm import BiLstm
 from doctune.heads.linear import LinearHead
 from doctune.models.base import EncoderModel
 from doctune.models.pieces import encode_pieces
-from doctune.pooling.layers import Kind, LayerPooling
-from doctune.pooling.tokens import Attention, Cls, Max, Mean, Pooler
-from doctune.pooling.windows import Kind as WindowKind
+from doctune.pooling.layers import LayerPooling
+from doctune.pooling.tokens import Pooler
 from doctune.pooling.windows import WindowPooling
-from doctune.settings import BiLstmSettings
+from doctune.settings.implementations import Part, choose
 from doctune.tensors import Batch, HiddenStates, Loss, one_token_each
 
 # Full windows that are encoded at a time, where documents have several: as many as the paper's batch has texts.
 WINDOWS_PER_PASS = 24
-TOKEN_POOLINGS = {"cls": Cls, "mean": Mean, "max": Max}
 
 
 class Classifier(EncoderModel):
     """Packed batch in, logits [D, C] out.
 
     Tokens are pooled in every chosen layer first, then the layers: "max over the last four layers" is the maximum of
-    their [CLS] vectors, as in the paper. The pooler, if chosen, is shared by the layers. Only a BiLSTM in place of the
-    token pooling comes after the layers: it reads one vector a token. Windows come last; `window_pooling` is None where
-    every document is one window.
+    their [CLS] vectors, as in the paper. The pooler, if chosen, is shared by the layers. Only a head that reads the
+    tokens, in place of the token pooling, comes `after_layers`: it reads one vector a token. Windows come last;
+    `window_pooling` is None where every document is one window.
     """
 
     def __init__(
         self, encoder: TransformersEncoder, token_pooling: nn.Module, layer_pooling: LayerPooling, head: LinearHead,
-        window_pooling: WindowPooling | None = None,
+        window_pooling: WindowPooling | None = None, after_layers: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(encoder)
+        self.after_layers = after_layers
         self.token_pooling, self.layer_pooling, self.head = token_pooling, layer_pooling, head
         self.window_pooling = window_pooling
         self.windows_per_pass = WINDOWS_PER_PASS
@@ -69,7 +67,7 @@ class Classifier(EncoderModel):
     def _encode(self, batch: Batch) -> Tensor:
         with self.encoder_grad():
             states = self._states(batch)
-        if isinstance(self.token_pooling, BiLstm):
+        if self.after_layers:
             read: Tensor = self.token_pooling(self.layer_pooling(states.layers), states)
             return read
         pooled: Tensor = self.layer_pooling([self.token_pooling(layer, states) for layer in states.layers])
@@ -77,7 +75,7 @@ class Classifier(EncoderModel):
 
     def _states(self, batch: Batch) -> HiddenStates:
         """The chosen layers' hidden states; those of the first tokens where only these are pooled, from one layer."""
-        if len(self.encoder.layers) == 1 and isinstance(self.token_pooling, Cls | Pooler):
+        if len(self.encoder.layers) == 1 and getattr(self.token_pooling, "first_token_only", False):
             return one_token_each(self.encoder.read(batch, batch.cu_seqlens[:-1]))
         states: HiddenStates = self.encoder(batch)
         return states
@@ -119,41 +117,48 @@ class Classifier(EncoderModel):
 
 def build_classifier(
     loaded: Loaded,
-    token_pooling: str,
-    layer_pooling: Kind,
+    token_pooling: Part | str,
+    layer_pooling: Part | str,
     num_labels: int,
     label_smoothing: float = 0.0,
     dropout: float | None = None,
-    window_pooling: WindowKind | None = None,
-    bilstm: BiLstmSettings | None = None,
+    window_pooling: Part | str | None = None,
+    head: Part | str = "linear",
 ) -> Classifier:
     """Put a classifier on a loaded encoder; new layers are drawn from the current random state.
 
-    `window_pooling` is needed where documents have several windows. `bilstm`: a BiLSTM of these sizes reads the tokens,
-    in place of `token_pooling`.
+    A name alone is one of doctune's parts with its default settings. `window_pooling` is needed where documents have
+    several windows. A `head` that reads the tokens stands in place of `token_pooling`.
     """
     encoder, config = loaded.encoder, loaded.config
     std = getattr(config, "initializer_range", 0.02)
-    layers = LayerPooling(layer_pooling, len(encoder.layers), encoder.hidden_size)
-    reader = None if bilstm is None else BiLstm(layers.output_size, bilstm)
-    head = LinearHead(
+    layers = _part("layer_pooling", layer_pooling).make(hidden_size=encoder.hidden_size, num_layers=len(encoder.layers))
+    chosen_head = _part("head", head)
+    reader = None if chosen_head.made_of is LinearHead else chosen_head.make(hidden_size=layers.output_size)
+    linear = LinearHead(
         ByteDropout(_dropout_rate(config) if dropout is None else dropout),
         layers.output_size if reader is None else reader.output_size,
         num_labels,
         std,
         label_smoothing,
     )
-    tokens = reader or _token_pooling(loaded, token_pooling, std)
-    windows = None if window_pooling is None else WindowPooling(window_pooling, head.linear.in_features)
-    return Classifier(encoder, tokens, layers, head, windows)
+    tokens = _token_pooling(loaded, _part("token_pooling", token_pooling), std) if reader is None else reader
+    windows = None
+    if window_pooling is not None:
+        pooling = _part("window_pooling", window_pooling).make(hidden_size=linear.linear.in_features)
+        windows = WindowPooling(pooling)
+    return Classifier(encoder, tokens, layers, linear, windows, reader is not None)
 
 
-def _token_pooling(loaded: Loaded, kind: str, std: float) -> nn.Module:
+def _part(setting: str, part: Part | str) -> Part:
+    return choose(setting, part) if isinstance(part, str) else part
+
+
+def _token_pooling(loaded: Loaded, part: Part, std: float) -> nn.Module:
     hidden = loaded.encoder.hidden_size
-    if kind == "attention":
-        return Attention(hidden)
-    if kind != "pooler":
-        return TOKEN_POOLINGS[kind]()
+    if part.made_of is not Pooler:
+        pooling: nn.Module = part.make(hidden_size=hidden)
+        return pooling
     family = FAMILIES[loaded.config.model_type]
     norm = None
     if family.pooler_norm:

@@ -28,17 +28,16 @@ from doctune.report.windows import windows_section
 from doctune.runs.data import GIVEN, Prepared
 from doctune.runs.fit import Fitted
 from doctune.settings import FinetuneSettings, dotted_fields
+from doctune.settings.components import foreign_fields, may_read_windows
 from doctune.store.splits import Dataset
 from doctune.text.tokenizer import TextTokenizer
-from doctune.text.truncation import Windows as WindowTruncation
+from doctune.text.truncation import SeveralWindows
 from doctune.version import __version__
 
 HARDEST = 20
 TEXT_SHOWN = 1000
 # What the recipe section leaves out: it stands elsewhere in the report.
 ELSEWHERE = ("output", "data.", "encoder.encoder", "training.seed", "training.seeds")
-# And what has a meaning with windows only.
-OF_WINDOWS = ("truncation.overlap", "features.window_pooling")
 
 
 def single(
@@ -128,7 +127,7 @@ def warnings(prepared: Prepared, fitted: Fitted, collator: Collator) -> list[str
     if prepared.left_out_empty:
         counts = ", ".join(f"{split} {count:,}" for split, count in prepared.left_out_empty.items())
         said.append(f"Documents without text were left out: {counts}.")
-    if isinstance(collator.truncation, WindowTruncation) and any(
+    if isinstance(collator.truncation, SeveralWindows) and any(
         part.lengths()[:, 1].any() for part in prepared.parts().values()
     ):
         said.append("Text pairs are not read in windows: each is one sequence, whose longer text was cut.")
@@ -138,14 +137,20 @@ def warnings(prepared: Prepared, fitted: Fitted, collator: Collator) -> list[str
 def recipe(settings: FinetuneSettings) -> dict[str, str | int | float | bool | None]:
     """The settings that make the recipe, flat, with the names of the command line."""
     shown: dict[str, str | int | float | bool | None] = {}
+    truncation = settings.truncation.truncation
+    without_meaning = {f"truncation.{name}" for name in foreign_fields("truncation", truncation)}
+    if not may_read_windows(truncation):
+        without_meaning.add("features.window_pooling")
     for dotted in dotted_fields(FinetuneSettings):
         if dotted.startswith(ELSEWHERE):
             continue
-        if dotted in OF_WINDOWS and settings.truncation.truncation != "windows":
+        if dotted in without_meaning:
             continue
         value: Any = settings
         for part in dotted.split("."):
             value = getattr(value, part)
+        if isinstance(value, dict):
+            value = tuple(f"{name}={one}" for name, one in value.items())
         if value is not None:
             shown[dotted.rpartition(".")[2]] = ", ".join(map(str, value)) if isinstance(value, tuple) else value
     return shown

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor
 
 from doctune.settings import OptimizerSettings
+from doctune.settings.implementations import choose
 from doctune.training.schedule import Factor
+
+
+class AdamW(torch.optim.AdamW):
+    """PyTorch's, in one pass over the weights."""
+
+    def __init__(self, groups: list[dict[str, Any]], betas: tuple[float, float], epsilon: float) -> None:
+        super().__init__(groups, betas=betas, eps=epsilon, fused=True)
 
 
 class BertAdam(torch.optim.Optimizer):
@@ -73,10 +81,11 @@ def make_optimizer(
 
     The original's fine-tuning clips each tensor by itself; its further pre-training clips by the global norm.
     """
-    if settings.optimizer == "bert-adam":
-        clip = settings.max_grad_norm if clips_per_tensor else 0.0
-        return BertAdam(groups, factor, settings.betas, settings.epsilon, clip)
-    return torch.optim.AdamW(groups, betas=settings.betas, eps=settings.epsilon, fused=True)
+    optimizer = choose("optimizer", settings).make(
+        groups=groups, factor=factor, betas=settings.betas, epsilon=settings.epsilon,
+        max_grad_norm=settings.max_grad_norm if clips_per_tensor else 0.0,
+    )  # fmt: skip
+    return cast(torch.optim.Optimizer, optimizer)
 
 
 def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> float:
