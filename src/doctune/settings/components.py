@@ -334,7 +334,7 @@ class Section(Settings):
     @model_validator(mode="after")
     def _settings_belong_to_what_is_chosen(self) -> Self:
         for setting, kind in KINDS.items():
-            if setting in type(self).model_fields:
+            if f"{setting}{OPTIONS}" in type(self).model_fields:
                 self._check(kind, getattr(self, setting), getattr(self, f"{setting}{OPTIONS}"))
         return self
 
