@@ -18,7 +18,7 @@ Arguments = argparse.Namespace
 LIST_OR_WORD = ("features.layers", "training.class_weights")
 NOT_SETTINGS = (
     "config", "set", "dry_run", "resume", "run", "command", "flags", "source", "weights", "adapted", "base_run",
-    "stats", "task", "json", "interrupted", "sizes", "on", "workers", "keep_models",
+    "stats", "task", "json", "interrupted", "sizes", "on", "workers", "keep_models", "components",
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def settings_flags(
     fields = dotted_fields(settings)
     for name, dotted in flat_names(settings).items():
         section, field = dotted.rpartition(".")[0], fields[dotted]
-        if dotted not in skip:
+        if dotted not in skip and not name.endswith("_options"):  # a component's, for --set
             groups[section].add_argument(f"--{name.replace('_', '-')}", dest=dotted, default=None, **_flag(field))
     return groups[""]
 
@@ -49,6 +49,9 @@ def _flag(field: Any) -> dict[str, Any]:
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
         text += f" (default: {shown})"
     kind = field.annotation
+    components = [one.options for one in field.metadata if hasattr(one, "options")]
+    if components:  # or my_file.py:MyClass
+        return {"metavar": f"{{{','.join(components[0])}}}", "help": text}
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction, "help": text}
     options = [str(value) for value in typing.get_args(kind)] if typing.get_origin(kind) is typing.Literal else None
@@ -97,6 +100,10 @@ def reading(command: argparse.ArgumentParser) -> None:
         "--header", action=argparse.BooleanOptionalAction, default=None, help="whether the first row names the columns"
     )
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    command.add_argument(
+        "--components", nargs="+", default=[], metavar="FILE.py:CLASS",
+        help="classes of your own that the model is made of: its folder holds their names, never code",
+    )  # fmt: skip
 
 
 def reading_given(args: Arguments) -> dict[str, Any]:

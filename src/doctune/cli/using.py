@@ -21,7 +21,8 @@ def evaluate(command: argparse.ArgumentParser) -> None:
 def _run_evaluate(args: Arguments) -> None:
     from doctune.commands.evaluate import main as evaluate
 
-    evaluate(args.model, args.data, args.device, args.output, args.predictions, args.against, reading_given(args))
+    reading = reading_given(args)
+    evaluate(args.model, args.data, args.device, args.output, args.predictions, args.against, reading, args.components)
 
 
 def predict(command: argparse.ArgumentParser) -> None:
@@ -42,7 +43,7 @@ def predict(command: argparse.ArgumentParser) -> None:
 def _run_predict(args: Arguments) -> None:
     from doctune.commands.predict import main as predict
 
-    predict(args.model, args.source, args.output, args.output_format, args.device, reading_given(args))
+    predict(args.model, args.source, args.output, args.output_format, args.device, reading_given(args), args.components)
 
 
 FEATURES_USAGE = """
@@ -80,7 +81,7 @@ def _run_features(args: Arguments) -> None:
     settings = FeatureFileSettings.build(settings_tree(own))
     from doctune.commands.features import main as write_features
 
-    write_features(settings, args.source, given)
+    write_features(settings, args.source, given, args.components)
 
 
 PROBE_USAGE = """

@@ -324,6 +324,8 @@ def _facts(settings: FeatureFileSettings, truncation: TruncationSettings) -> dic
     }
 
 
-def main(settings: FeatureFileSettings, source: str, reading: dict[str, Any]) -> None:
+def main(
+    settings: FeatureFileSettings, source: str, reading: dict[str, Any], components: Sequence[str] = ()
+) -> None:  # fmt: skip
     """The command."""
-    print(run(settings, source, reading), file=sys.stderr)
+    print(run(settings, source, reading, components), file=sys.stderr)
