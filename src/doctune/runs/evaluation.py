@@ -10,9 +10,13 @@ from doctune.classifier.predictor import predict, predict_windows
 from doctune.devices import Device
 from doctune.distributed import World
 from doctune.evaluation.schema import Windows
+from doctune.metrics.choosing import Judged
 from doctune.metrics.single import Metrics, Probabilities, compute
 from doctune.models.classifier import Classifier
 from doctune.runs.data import Prepared
+from doctune.settings import TrainingSettings
+from doctune.settings.components import KINDS, Accuracy
+from doctune.settings.implementations import choose, implementation, stored_name
 from doctune.store.splits import Dataset
 
 
@@ -44,9 +48,30 @@ def metrics_on(
     return compute(predict(model, dataset, collator, device, world=world), dataset.labels, dataset.names)
 
 
+def figures_on(
+    model: Classifier, dataset: Dataset, collator: Collator, device: Device, training: TrainingSettings,
+    world: World | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """The figures that stand in the log, among them the one that `--select` chooses by."""
+    probabilities = predict(model, dataset, collator, device, world=world)
+    figures = headline(compute(probabilities, dataset.labels, dataset.names))
+    name, _ = chosen_figure(training.select)
+    if name not in figures:
+        metric = choose("select", training).make()
+        figures[name] = float(metric(Judged(probabilities, dataset.labels, dataset.names, figures)))
+    return figures
+
+
 def score(figures: Mapping[str, float], select: str) -> float:
     """What chooses the best epoch; higher is better. Where the last one is kept, patience goes by the accuracy."""
-    return -figures["loss"] if select == "loss" else figures["macro_f1" if select == "macro_f1" else "accuracy"]
+    name, higher_is_better = chosen_figure(select)
+    return figures[name] if higher_is_better else -figures[name]
+
+
+def chosen_figure(select: str) -> tuple[str, bool]:
+    """The name of the figure that `--select` chooses by, and whether higher is better."""
+    metric = Accuracy.name if select in KINDS["select"].words else select
+    return stored_name("select", metric), getattr(implementation("select", metric), "higher_is_better", True)
 
 
 def headline(metrics: Metrics) -> dict[str, float]:

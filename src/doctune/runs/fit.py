@@ -23,7 +23,7 @@ from doctune.files import content_hash
 from doctune.metrics.single import Metrics, Probabilities
 from doctune.runs.building import describe, encoder_facts, make_classifier
 from doctune.runs.data import Prepared
-from doctune.runs.evaluation import evaluate_model, headline, metrics_on, score
+from doctune.runs.evaluation import evaluate_model, figures_on, headline, score
 from doctune.settings import FinetuneSettings
 from doctune.text.tokenizer import TextTokenizer
 from doctune.training.budget import Budget
@@ -95,11 +95,8 @@ def fit(
     optimizer = make_optimizer(groups, settings.optimizer, factor)
 
     def evaluate() -> Evaluation:
-        metrics = metrics_on(model, prepared.validation, collator, device, world)
-        return Evaluation(
-            score(headline(metrics), settings.training.select),
-            {f"validation_{k}": v for k, v in headline(metrics).items()},
-        )
+        figures = figures_on(model, prepared.validation, collator, device, settings.training, world)
+        return Evaluation(score(figures, settings.training.select), {f"validation_{k}": v for k, v in figures.items()})
 
     run = Run(
         model, feed, budget, feed.ends, ("examples", feed.num_documents()), optimizer, factor,

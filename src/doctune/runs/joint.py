@@ -19,7 +19,7 @@ from doctune.encoders.load import load_encoder
 from doctune.files import content_hash
 from doctune.models.multitask import MultitaskModel
 from doctune.runs.building import describe, encoder_facts, make_classifier
-from doctune.runs.evaluation import evaluate_model, headline, metrics_on, score
+from doctune.runs.evaluation import evaluate_model, figures_on, headline, score
 from doctune.runs.fit import Fitted, rate_table
 from doctune.runs.tasks import Task, about, shards_of
 from doctune.settings import MultitaskSettings
@@ -84,7 +84,7 @@ def train_jointly(
         scores = []
         for task in tasks:
             classifier, validation = classifiers[task.name], task.prepared.validation
-            figures = headline(metrics_on(classifier, validation, task.collator, device, world))
+            figures = figures_on(classifier, validation, task.collator, device, settings.training, world)
             scores.append(score(figures, select))
             record |= {f"{task.name}/validation_{name}": value for name, value in figures.items()}
         return Evaluation(sum(scores) / len(scores), record)
