@@ -159,7 +159,7 @@ HALF_WIRED = {
     "a truncation that does not cut": ("truncation",
         "class P:\n    name = 'p'\n    def windows(self, ids, budget): return [ids]", "windows of 1 to 10 tokens"),
     "half of several windows": ("truncation",
-        "class P:\n    name = 'p'\n    def windows(self, ids, budget): return [ids]\n    def places(self):\n        pass",
+        "class P:\n    name = 'p'\n    def windows(self, ids, budget): return []\n    def places(self):\n        pass",
         "but no numbers, tokens, cuts"),
     "no factor": ("schedule", "class P:\n    name = 'p'\n    def __call__(self, step): return None", "a number"),
     "not callable": ("schedule", "class P:\n    name = 'p'", "no method __call__"),

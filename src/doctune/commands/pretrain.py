@@ -19,10 +19,12 @@ from doctune.progress import duration
 from doctune.report.pretraining import write_pretraining_report
 from doctune.runs.directory import begin, check_output, check_same, environment
 from doctune.runs.pretraining import FREE_TO_CHANGE, PAPER_STEPS, SNAPSHOTS, Job, Pretrained
+from doctune.runs.trial import try_optimizer, try_schedule
 from doctune.settings import PretrainSettings, from_flat
 from doctune.store.corpus import Corpus
 from doctune.text.extension import added_pieces
 from doctune.text.tokenizer import TextTokenizer
+from doctune.training.schedule import falls_from
 
 PAPER_RATE, SCRATCH_RATE = 5e-5, 1e-3
 SCRATCH_FOLDER = "untrained"
@@ -103,6 +105,8 @@ def with_defaults(settings: PretrainSettings) -> PretrainSettings:
         and (settings.training.tokens or settings.training.minutes)
     ):
         raise ConfigError("optimizer.optimizer: bert-adam counts steps; give the budget with --steps, or take adamw")
+    try_schedule(settings.schedule)
+    try_optimizer(settings.optimizer)
     return PretrainSettings.build(tree)
 
 
@@ -122,7 +126,7 @@ def _start_folder(settings: PretrainSettings, tokenizer: TextTokenizer, output: 
 def _copies(settings: PretrainSettings) -> int:
     """How often the weights are on the disk at most: a checkpoint also has the moments and the best weights."""
     checkpoint = 4
-    kept = checkpoint if settings.schedule.schedule == "trapezoid" else 0
+    kept = 0 if falls_from(settings.schedule, 1) is None else checkpoint
     # The new checkpoint is complete before the old one goes.
     return 2 * checkpoint + kept + settings.training.snapshots + 1
 

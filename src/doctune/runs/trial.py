@@ -19,7 +19,7 @@ from doctune.own_code import is_place
 from doctune.pooling.windows import WindowPooling
 from doctune.settings import FinetuneSettings, OptimizerSettings, ScheduleSettings, TrainingSettings, TruncationSettings
 from doctune.settings.components import KINDS, Section
-from doctune.settings.implementations import Own, Part, choose
+from doctune.settings.implementations import Own, Part, choose, reads_windows
 from doctune.tensors import HiddenStates
 from doctune.text.truncation import SeveralWindows
 
@@ -44,6 +44,11 @@ def try_components(settings: FinetuneSettings, hidden_size: int, num_layers: int
         elif features.token_pooling != "auto":
             try_token_pooling(features, hidden_size)
         _try_window_pooling(features, size)
+    if features.window_pooling != "mean" and not reads_windows(settings.truncation.truncation):
+        raise ConfigError(
+            f"features.window_pooling: {features.window_pooling} is for documents of several windows, and "
+            f"{settings.truncation.truncation} makes one of each; leave it out"
+        )
 
 
 def try_truncation(settings: TruncationSettings, own: Own = ()) -> None:

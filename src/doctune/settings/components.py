@@ -11,6 +11,7 @@ Never imports torch, as all settings: `doctune.settings.implementations` finds t
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -284,7 +285,8 @@ def names(setting: str) -> tuple[str, ...]:
 
 def poolings_without(*weights: str) -> tuple[str, ...]:
     """The token poolings whose weights are not of these sorts: what pools without training."""
-    return tuple(one.name for one in get_args(TokenPoolings) if one.weights not in weights)
+    poolings = KINDS["token_pooling"].components
+    return tuple(one.name for one in poolings if issubclass(one, TokenPooling) and one.weights not in weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,8 +297,13 @@ class Choice:
     """
 
     setting: str
-    options: tuple[str, ...]
+    listed: Callable[[], tuple[str, ...]]
     stored: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What may stand here without code of the user's."""
+        return self.listed()
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self.check)
@@ -316,12 +323,12 @@ class Choice:
 
 def chosen(setting: str, before: tuple[str, ...] = (), after: tuple[str, ...] = ()) -> Choice:
     """A user's choice of a component; `before` and `after` are words that stand around their names."""
-    return Choice(setting, (*before, *names(setting), *after))
+    return Choice(setting, lambda: (*before, *names(setting), *after))
 
 
 def stored(setting: str, after: tuple[str, ...] = ()) -> Choice:
     """The name of a component in an artefact."""
-    return Choice(setting, (*names(setting), *after), stored=True)
+    return Choice(setting, lambda: (*names(setting), *after), stored=True)
 
 
 class Section(Settings):

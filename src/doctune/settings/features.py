@@ -12,7 +12,7 @@ from doctune.settings.finetuning import DataSettings, EncoderSettings, Layers, O
 
 WITHOUT_WEIGHTS = poolings_without("encoder's", "new")
 """The token poolings that every encoder has: a probe tries them all."""
-POOLED = Choice("token_pooling", ("tokens", *WITHOUT_WEIGHTS, Pooler.name))
+POOLED = Choice("token_pooling", lambda: ("tokens", *poolings_without("encoder's", "new"), Pooler.name))
 
 
 class ExtractionSettings(Section):

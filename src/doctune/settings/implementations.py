@@ -38,7 +38,12 @@ def implementation(setting: str, name: str, own: Own = ()) -> type:
     component = kind.component(name)
     if component is not None:
         module, _, class_name = component.made_by.partition(":")
-        found: type = getattr(importlib.import_module(module), class_name)
+        try:
+            found: type = getattr(importlib.import_module(module), class_name)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(
+                f"{kind.place}: {name} is to be {component.made_by}, which is not there: {error}"
+            ) from None
         check_class(kind, found, f"{kind.place}: {name}", component)
         return found
     if is_place(name):
