@@ -15,7 +15,8 @@ from doctune.cli import COMMANDS, main, parser
 from doctune.cli.flags import settings_tree
 from doctune.settings import FinetuneSettings, dotted_fields
 
-FIELDS = dotted_fields(FinetuneSettings)
+# What has no flag is for a component with settings of its own: see docs/extending.md.
+FIELDS = {name: field for name, field in dotted_fields(FinetuneSettings).items() if not name.endswith("_options")}
 NEEDED = ["finetune", "--train", "a.csv", "--encoder", "minilm", "--output", "runs/a"]
 
 
@@ -190,6 +191,8 @@ def test_a_dry_run_reports_bad_data(
     flags = ("finetune", "--train", tiny_csv(), "--encoder", "any", "--output", tmp_path / "run", "--dry-run")
     assert run(*flags, "--test", tiny_csv("test.csv", classes=("neg", "pos", "odd"))) == 2
     assert "test: class 'odd' does not occur in training" in capsys.readouterr().err
+    assert run(*flags, "--test", tmp_path / "test.csv", "--unseen-labels", "count") == 0
+    assert "# test: 8 documents of a class that training lacks ('odd') count as errors\n" in capsys.readouterr().out
     assert run(*flags, "--text", "words") == 2
     assert "no column 'words'" in capsys.readouterr().err
 

@@ -19,12 +19,13 @@ from safetensors.torch import load_file, save_file
 from doctune.encoders.load import load_encoder
 from doctune.errors import CheckpointError, ConfigError
 from doctune.files import atomic_folder, write_json
-from doctune.models.classifier import Classifier, build_classifier
+from doctune.models.classifier import TASK, Classifier, build_classifier
 from doctune.models.standard import STANDARD
 from doctune.pooling.tokens import Pooler
 from doctune.settings import BiLstmSettings, EncoderSettings, FeatureSettings, TruncationSettings
 from doctune.settings.components import KINDS, OPTIONS, Component, Linear, Section, options_field, stored
 from doctune.settings.implementations import Own, choose, reads_windows, stored_name
+from doctune.targets import Target, from_json
 
 DESCRIPTION = "doctune.json"
 WEIGHTS = "model.safetensors"
@@ -85,15 +86,20 @@ class Description(Section):
             return dict(self.bilstm or ())
         return super().values_for(component)
 
+    @property
+    def target(self) -> Target:
+        """What an answer is."""
+        return from_json({"labels": self.labels})
+
 
 def is_standard(model: Classifier) -> bool:
     """Whether transformers' own classifier of the family computes the same of what it is given.
 
     Not with windows: it would read one sequence, and knows nothing of several.
     """
-    encoder = model.encoder
+    encoder, task = model.encoder, model.task
     last_alone = encoder.layers == (encoder.num_layers - 1,)
-    return model.window_pooling is None and isinstance(model.token_pooling, Pooler) and last_alone
+    return task.window_pooling is None and isinstance(task.token_pooling, Pooler) and last_alone
 
 
 def save_model(model: Classifier, config: Any, description: Description, tokenizer: Any, folder: Path) -> None:
@@ -116,8 +122,9 @@ def _names(model: Classifier, kind: str) -> dict[str, str]:
         renamed += [("token_pooling.norm.", f"{standard.norm}.")]
     names = {}
     for name in model.state_dict():
-        old, new = next(((o, n) for o, n in renamed if name.startswith(o)), ("", ""))
-        names[name] = new + name.removeprefix(old)
+        plain = name.removeprefix(TASK)
+        old, new = next(((o, n) for o, n in renamed if plain.startswith(o)), ("", ""))
+        names[name] = new + plain.removeprefix(old)
     return names
 
 
@@ -173,7 +180,7 @@ def load_model(
     settings = EncoderSettings(encoder=str(folder), packing=packing)
     loaded = load_encoder(folder, settings, description.layers, description.num_layers)
     model = build_classifier(
-        loaded, token_pooling, layer_pooling, len(description.labels), window_pooling=window_pooling, head=head
+        loaded, token_pooling, layer_pooling, description.target.num_outputs, window_pooling=window_pooling, head=head
     )
     load_weights(model, loaded.config.model_type, folder)
     return model.eval(), description

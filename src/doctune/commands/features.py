@@ -38,6 +38,7 @@ from doctune.settings.implementations import Own, choose, own_classes
 from doctune.store.build import NothingToReadError, build_shard
 from doctune.store.features import FeatureForm, FeatureRows, Vectors, feature_writer
 from doctune.store.splits import make_dataset
+from doctune.targets import SingleTarget
 from doctune.tensors import Batch, HiddenStates
 from doctune.text.tokenizer import TextTokenizer
 from doctune.version import __version__
@@ -167,7 +168,7 @@ class FeatureEncoder:
             except NothingToReadError:
                 pass
             else:
-                dataset = make_dataset("documents", shard, (), labelled=False)
+                dataset = make_dataset("documents", shard, SingleTarget(()), labelled=False)
                 ids = dataset.ids()
                 for batch, states in self.extractor.states(dataset, progress):
                     for row, one in zip(batch.rows.tolist(), self.vectors(batch, states), strict=True):
@@ -259,7 +260,7 @@ def open_encoder(settings: FeatureFileSettings, components: Sequence[str | type]
 
 def _pooler(folder: Path, description: Description | None, own: Own, dense: nn.Linear | None, kind: str) -> nn.Module:
     if description is not None:
-        pooling = load_model(folder, own=own)[0].token_pooling
+        pooling = load_model(folder, own=own)[0].task.token_pooling
         if isinstance(pooling, Pooler):
             return pooling
     elif dense is not None:

@@ -15,7 +15,7 @@ class LayerPooling(nn.Module):
 
     def __init__(self, hidden_size: int, num_layers: int) -> None:
         super().__init__()
-        self.num_layers, self.output_size = num_layers, hidden_size
+        self.output_size = hidden_size
 
 
 class Concat(LayerPooling):

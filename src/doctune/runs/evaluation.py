@@ -11,7 +11,7 @@ from doctune.devices import Device
 from doctune.distributed import World
 from doctune.evaluation.schema import Windows
 from doctune.metrics.choosing import Judged
-from doctune.metrics.single import Metrics, Probabilities, compute
+from doctune.metrics.single import Metrics, Probabilities
 from doctune.models.classifier import Classifier
 from doctune.runs.data import Prepared
 from doctune.settings import TrainingSettings
@@ -37,7 +37,7 @@ def evaluate_model(
     validation = metrics_on(model, prepared.validation, collator, device, world)
     judged = prepared.judged
     probabilities, windows = predict_windows(model, judged, collator, device, judged.name, world)
-    test = None if prepared.test is None else compute(probabilities, judged.labels, judged.names)
+    test = None if prepared.test is None else judged.target.measure(probabilities, judged.labels)
     return Evaluated(validation, test, probabilities, windows)
 
 
@@ -45,7 +45,7 @@ def metrics_on(
     model: Classifier, dataset: Dataset, collator: Collator, device: Device, world: World | None = None
 ) -> Metrics:
     """A model's figures on a data set."""
-    return compute(predict(model, dataset, collator, device, world=world), dataset.labels, dataset.names)
+    return dataset.target.measure(predict(model, dataset, collator, device, world=world), dataset.labels)
 
 
 def figures_on(
@@ -53,12 +53,13 @@ def figures_on(
     world: World | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """The figures that stand in the log, among them the one that `--select` chooses by."""
+    target = dataset.target
     probabilities = predict(model, dataset, collator, device, world=world)
-    figures = headline(compute(probabilities, dataset.labels, dataset.names))
+    figures = target.headline(target.measure(probabilities, dataset.labels))
     name, _ = chosen_figure(training.select)
     if name not in figures:
         metric = choose("select", training).make()
-        figures[name] = float(metric(Judged(probabilities, dataset.labels, dataset.names, figures)))
+        figures[name] = float(metric(Judged(probabilities, dataset.labels, target.names, figures)))
     return figures
 
 
@@ -72,11 +73,3 @@ def chosen_figure(select: str) -> tuple[str, bool]:
     """The name of the figure that `--select` chooses by, and whether higher is better."""
     metric = Accuracy.name if select in KINDS["select"].words else select
     return stored_name("select", metric), getattr(implementation("select", metric), "higher_is_better", True)
-
-
-def headline(metrics: Metrics) -> dict[str, float]:
-    """The figures that stand in the log."""
-    return {
-        "error_percent": metrics.error_percent, "accuracy": metrics.accuracy,
-        "macro_f1": metrics.macro_f1, "loss": metrics.loss,
-    }  # fmt: skip

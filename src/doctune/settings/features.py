@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from doctune.config import Settings
 from doctune.settings.components import Choice, Pooler, Section, options_field, poolings_without
 from doctune.settings.finetuning import DataSettings, EncoderSettings, Layers, Options, TruncationSettings
+from doctune.targets.base import TargetSettings
 
 WITHOUT_WEIGHTS = poolings_without("encoder's", "new")
 """The token poolings that every encoder has: a probe tries them all."""
@@ -61,6 +62,7 @@ class ProbeSettings(Settings):
 
     output: str = Field(description="directory to make; must be empty or new")
     data: DataSettings
+    target: TargetSettings = TargetSettings()
     encoder: EncoderSettings
     truncation: TruncationSettings = TruncationSettings()
     training: ProbeTrainingSettings = ProbeTrainingSettings()

@@ -21,6 +21,7 @@ from doctune.settings.components import (
     may_read_windows,
     options_field,
 )
+from doctune.targets.base import TargetSettings
 
 Column = int | str
 EMBEDDED_DATASET = "pydocs"
@@ -285,6 +286,7 @@ class FinetuneSettings(Settings):
 
     output: str = Field(description="run directory to make; must be empty or new")
     data: DataSettings
+    target: TargetSettings = TargetSettings()
     encoder: EncoderSettings
     truncation: TruncationSettings = TruncationSettings()
     features: FeatureSettings = FeatureSettings()
