@@ -156,7 +156,7 @@ def test_a_model_is_read_as_it_was_trained(cli: Cli, trained: Path, tmp_path: Pa
     table = pq.read_table(tmp_path / "f.parquet")
     assert json.loads(table.schema.metadata[b"truncation"])["max_seq_len"] == 32
     predictor = doctune.load(trained, "cpu", "fp32")
-    head = predictor.model.head.linear
+    head = predictor.model.task.head.linear
     with torch.no_grad():
         logits = head(torch.tensor(table.column("layer_1").to_pylist()))
     rows = doctune.predict(trained, new)
