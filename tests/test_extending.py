@@ -236,3 +236,21 @@ def test_a_changed_file_is_run_again(tmp_path: Path) -> None:
         classes.append(load_class(f"{path}:A", "here"))
     assert classes[0] is classes[1]
     assert [one.__dict__["value"] for one in classes] == [1, 1, 2]
+
+
+def test_a_run_is_known_by_what_is_in_the_file(tmp_path: Path) -> None:
+    from doctune.settings import FinetuneSettings
+    from doctune.settings.implementations import own_files
+
+    path, other = tmp_path / "own.py", tmp_path / "other.py"
+    tree = {"output": "o", "data": {"train": "t"}, "encoder": {"encoder": "e"}}
+    assert own_files(FinetuneSettings.build(tree)) == []
+    settings = FinetuneSettings.build({
+        **tree, "schedule": {"schedule": f"{path}:S"}, "features": {"token_pooling": f"{other}:P"},
+    })  # fmt: skip
+    path.write_text("1")
+    other.write_text("2")
+    before = own_files(settings)
+    assert own_files(settings) == before
+    other.write_text("3")
+    assert len(set(before) & set(own_files(settings))) == 1

@@ -30,7 +30,8 @@ class TaskModule(nn.Module):
 
     def __init__(
         self, token_pooling: nn.Module, layer_pooling: LayerPooling, head: LinearHead,
-        window_pooling: WindowPooling | None = None, link: Link | None = None, after_layers: bool = False, *, num_layers: int,
+        window_pooling: WindowPooling | None = None, link: Link | None = None, after_layers: bool = False, *,
+        num_layers: int,
     ) -> None:  # fmt: skip
         super().__init__()
         self.after_layers, self.num_layers = after_layers, num_layers

@@ -25,6 +25,7 @@ from doctune.runs.building import describe, encoder_facts, make_classifier
 from doctune.runs.data import Prepared
 from doctune.runs.evaluation import evaluate_model, figures_on, score
 from doctune.settings import FinetuneSettings
+from doctune.settings.implementations import own_files
 from doctune.text.tokenizer import TextTokenizer
 from doctune.training.budget import Budget
 from doctune.training.layerwise import RateRow, parameter_groups
@@ -130,7 +131,7 @@ def identity(settings: FinetuneSettings, prepared: Prepared, seed: int) -> str:
         exclude={"output": True, "data": {"cache"}, "training": {"seeds", "checkpoint_minutes", "device"}}
     )
     shards = [part.shard.path.name for part in prepared.parts().values()]
-    return content_hash(recipe, *shards, str(seed))
+    return content_hash(recipe, *shards, str(seed), *own_files(settings))
 
 
 def rate_table(rates: list[RateRow]) -> str:

@@ -23,6 +23,7 @@ from doctune.runs.evaluation import evaluate_model, figures_on, score
 from doctune.runs.fit import Fitted, rate_table
 from doctune.runs.tasks import Task, about, shards_of
 from doctune.settings import MultitaskSettings
+from doctune.settings.implementations import own_files
 from doctune.text.tokenizer import TextTokenizer
 from doctune.training.budget import Budget
 from doctune.training.layerwise import parameter_groups
@@ -149,7 +150,7 @@ def identity(settings: MultitaskSettings, tasks: Sequence[Task]) -> str:
     tree = settings.model_dump(mode="json", exclude=FREE_TO_CHANGE)  # type: ignore[arg-type]
     for task in tree["tasks"]:
         task["data"].pop("cache")
-    return content_hash(repr(tree), *shards_of(tasks))
+    return content_hash(repr(tree), *shards_of(tasks), *own_files(settings))
 
 
 def _own(outcome: Outcome, task: Task, select: str) -> Outcome:

@@ -14,7 +14,7 @@ from typing import Any
 
 from doctune.config import Settings
 from doctune.errors import ConfigError
-from doctune.own_code import is_place, load_class
+from doctune.own_code import file_hash, is_place, load_class
 from doctune.settings.components import KINDS, NAME, OPTIONS, Component, Kind, Linear, Pooler, Section
 
 Own = Sequence[type]
@@ -58,6 +58,17 @@ def implementation(setting: str, name: str, own: Own = ()) -> type:
         f"{kind.place}: {name!r} is no part of doctune; if it is a class of your own, give it: --components "
         f"my_file.py:MyClass, or doctune.load(folder, components=[MyClass])"
     )
+
+
+def own_files(settings: Settings) -> list[str]:
+    """The hashes of the user's own files that settings name: what a run is known by, beside the settings."""
+    chosen: set[str] = set()
+    for name, value in settings:
+        if isinstance(value, Settings):
+            chosen.update(own_files(value))
+        elif name in KINDS and isinstance(value, str) and is_place(value):
+            chosen.add(file_hash(value))
+    return sorted(chosen)
 
 
 def stored_name(setting: str, name: str) -> str:
