@@ -10,11 +10,8 @@ import pytest
 
 from doctune.runs.joint import best_record
 from doctune.runs.reporting import best_seed
-from doctune.targets import SingleTarget
 from doctune.training.choice import best_of, is_gain
 from doctune.training.state import EpochRecord, Evaluation
-
-TARGET = SingleTarget(("no", "yes"))
 
 
 def test_the_highest_and_of_equal_ones_the_later() -> None:
@@ -34,20 +31,21 @@ def test_the_highest_and_of_equal_ones_the_later() -> None:
 
 
 def report(accuracy: float, macro_f1: float, loss: float | None) -> Any:
-    return {"validation": {"accuracy": accuracy, "macro_f1": macro_f1, "loss": loss}}
+    validation = {"accuracy": accuracy, "macro_f1": macro_f1, "loss": loss}
+    return {"validation": validation, "epochs": [], "best": {"step": 1}}
 
 
 @pytest.mark.parametrize(("select", "best"), [("accuracy", 0), ("macro_f1", 1), ("loss", 2), ("last", 0)])
 def test_the_seed_goes_by_what_chose_its_epoch(select: str, best: int) -> None:
     reports = [report(0.9, 0.5, 0.4), report(0.8, 0.7, 0.3), report(0.7, 0.6, 0.2)]
-    assert best_seed(reports, select, TARGET) == best
+    assert best_seed(reports, select) == best
 
 
 def test_equal_seeds_go_by_the_loss_and_then_to_the_later() -> None:
-    assert best_seed([report(0.9, 0.9, 0.1), report(0.9, 0.9, 0.2)], "accuracy", TARGET) == 0
-    assert best_seed([report(0.9, 0.9, 0.2), report(0.9, 0.9, 0.2)], "accuracy", TARGET) == 1
+    assert best_seed([report(0.9, 0.9, 0.1), report(0.9, 0.9, 0.2)], "accuracy") == 0
+    assert best_seed([report(0.9, 0.9, 0.2), report(0.9, 0.9, 0.2)], "accuracy") == 1
     # A loss that was no number is null in a report that was written.
-    assert best_seed([report(0.9, 0.9, 0.2), report(0.9, 0.9, None)], "loss", TARGET) == 0
+    assert best_seed([report(0.9, 0.9, 0.2), report(0.9, 0.9, None)], "loss") == 0
 
 
 def test_a_task_of_a_joint_training_goes_by_the_same_rule() -> None:
@@ -56,4 +54,4 @@ def test_a_task_of_a_joint_training_goes_by_the_same_rule() -> None:
         EpochRecord(n, n, 0.0, 0.0, 0.0, Evaluation(0.0, {"a/validation_accuracy": one, "a/validation_loss": loss}))
         for n, (one, loss) in enumerate(zip(accuracies, losses, strict=True))
     ]
-    assert [best_record("a", TARGET, records, select) for select in ("accuracy", "loss", "last")] == [2, 3, 3]
+    assert [best_record("a", records, select) for select in ("accuracy", "loss", "last")] == [2, 3, 3]

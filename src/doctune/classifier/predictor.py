@@ -27,6 +27,7 @@ from doctune.files import atomic_path
 from doctune.metrics.single import Probabilities
 from doctune.models.classifier import Classifier
 from doctune.progress import Progress
+from doctune.settings.implementations import own_classes
 from doctune.store.splits import Dataset
 from doctune.targets import Target
 from doctune.tensors import Batch
@@ -233,20 +234,25 @@ class _Answer:
     empty: frozenset[int]
 
 
-def load(model: str | Path, device: str = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto") -> Predictor:
+def load(
+    model: str | Path, device: str = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto",
+    components: Sequence[str | type] = (),
+) -> Predictor:  # fmt: skip
     """Load a model folder, or the model of a run directory.
 
-    Raises `CheckpointError` for a folder that doctune did not write.
+    `components` are classes of your own that the model is made of (a pooling, say), as such or as
+    `my_file.py:MyClass`: a model's folder holds their names and never code. Raises `CheckpointError` for a folder that
+    doctune did not write, `ConfigError` where a class is missing.
     """
     folder = model_folder(Path(model).expanduser())
     if not folder.is_dir():
         raise CheckpointError(
             f"{folder}: no such folder; give a run directory of doctune finetune, or its model folder"
         )
-    chosen = choose_device(device, precision)
-    classifier, description = load_model(folder)
+    chosen, own = choose_device(device, precision), own_classes(components)
+    classifier, description = load_model(folder, own=own)
     tokenizer = TextTokenizer.load(encoder_in(folder))
-    collator = make_collator(tokenizer, description.truncation)
+    collator = make_collator(tokenizer, description.truncation, own)
     return Predictor(classifier.to(chosen.torch), description, tokenizer, collator, chosen)
 
 

@@ -56,7 +56,7 @@ def _settings_flags(
         section = dotted.rpartition(".")[0]
         if section not in groups:
             groups[section] = parser.add_argument_group(section)
-        if dotted not in command.skip:
+        if dotted not in command.skip and not name.endswith("_options"):  # a component's, for --set
             groups[section].add_argument(
                 f"--{name.replace('_', '-')}", dest=dotted, default=None, **_flag(fields[dotted])
             )
@@ -70,6 +70,9 @@ def _flag(field: Any) -> dict[str, Any]:
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
         text += f" (default: {shown})"
     kind = field.annotation
+    components = [one.options for one in field.metadata if hasattr(one, "options")]
+    if components:  # or my_file.py:MyClass
+        return {"metavar": f"{{{','.join(components[0])}}}", "help": text}
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction, "help": text}
     if typing.get_origin(kind) is typing.Literal:

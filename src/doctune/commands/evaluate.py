@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,23 +43,23 @@ class Answers:
 
 def evaluate(
     model: str | Path, data: str | Path, *, device: str = "auto", predictions: str | Path | None = None,
-    unseen_labels: Unseen = "error", **reading: Any,
+    unseen_labels: Unseen = "error", components: Sequence[str | type] = (), **reading: Any,
 ) -> Metrics:  # fmt: skip
     """Error, accuracy, F1 and confusion of a model on the labelled documents of a file.
 
     The file is read as the training data was, except for the `reading` settings given. `predictions`: a JSONL file to
     write each document's prediction to. Raises `DataError` for a class that the model does not know, unless
-    `unseen_labels` is "count": then its documents count as errors.
+    `unseen_labels` is "count": then its documents count as errors. `components`: see `doctune.load`.
     """
-    return answer(model, data, device, reading, predictions, unseen_labels).metrics()
+    return answer(model, data, device, reading, predictions, unseen_labels, components).metrics()
 
 
 def answer(
     model: str | Path, data: str | Path, device: str, reading: dict[str, Any], predictions: str | Path | None = None,
-    unseen_labels: Unseen = "error",
+    unseen_labels: Unseen = "error", components: Sequence[str | type] = (),
 ) -> Answers:  # fmt: skip
     """Run a model on the labelled documents of a file."""
-    predictor = load(model, device)
+    predictor = load(model, device, components=components)
     settings = data_settings(predictor.description, str(data), **reading)
     source = open_source(str(data), settings, "test")
     with tempfile.TemporaryDirectory(prefix="doctune-") as folder:
@@ -76,14 +77,14 @@ def answer(
 
 def main(
     model: str, data: str, device: str, output: str | None, predictions: str | None, against: str | None,
-    reading: dict[str, Any], unseen_labels: Unseen = "error",
+    reading: dict[str, Any], unseen_labels: Unseen = "error", components: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """The command: print the figures, compare with another model and write them as JSON where asked."""
-    answers = answer(model, data, device, reading, predictions, unseen_labels)
+    answers = answer(model, data, device, reading, predictions, unseen_labels, components)
     metrics = answers.metrics()
     print(table(metrics))
     if against is not None:
-        other = answer(against, data, device, reading, unseen_labels=unseen_labels)
+        other = answer(against, data, device, reading, unseen_labels=unseen_labels, components=components)
         if len(other.labels) != len(answers.labels):
             raise DataError(f"{data}: the two models do not find the same documents empty, so they cannot be compared")
         points, low, high = paired_bootstrap(answers.correct(), other.correct())

@@ -11,7 +11,17 @@ def _run(call: Call) -> None:
 
     args = call.args
     device = args.device or "auto"
-    main(args.model, args.data, device, args.output, args.predictions, args.against, reading(args), args.unseen_labels)
+    main(
+        args.model,
+        args.data,
+        device,
+        args.output,
+        args.predictions,
+        args.against,
+        reading(args),
+        args.unseen_labels,
+        args.components,
+    )
 
 
 COMMAND = Command(

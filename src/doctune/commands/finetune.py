@@ -95,8 +95,7 @@ def _all_seeds(
 ) -> Report:
     """The report of all seeds, beside the model and the predictions of the best."""
     each = list(reports.values())
-    target = next(iter(prepared.values())).target
-    best = reporting.best_seed(each, settings.training.select, target)
+    best = reporting.best_seed(each, settings.training.select)
     report = reporting.several(each, list(prepared), list(reports), best)
     if world.main:
         folder = output / list(reports)[best]

@@ -10,7 +10,9 @@ def _run(call: Call) -> None:
     from doctune.commands.predict import main
 
     args = call.args
-    main(args.model, args.source, args.output, args.output_format, args.device or "auto", reading(args))
+    main(
+        args.model, args.source, args.output, args.output_format, args.device or "auto", reading(args), args.components
+    )
 
 
 COMMAND = Command(

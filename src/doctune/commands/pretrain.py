@@ -19,10 +19,12 @@ from doctune.runs.context import RunContext
 from doctune.runs.directory import PRETRAIN, SNAPSHOTS, UNTRAINED, RunDirectory
 from doctune.runs.identity import pretraining_identity
 from doctune.runs.pretraining import PAPER_STEPS, Job, Pretrained
+from doctune.runs.trial import try_optimizer, try_schedule
 from doctune.settings import PretrainSettings, from_flat
 from doctune.store.corpus import Corpus
 from doctune.text.extension import added_pieces
 from doctune.text.tokenizer import TextTokenizer
+from doctune.training.setup import keeps_a_second_checkpoint
 
 PAPER_RATE, SCRATCH_RATE = 5e-5, 1e-3
 
@@ -89,6 +91,8 @@ def with_defaults(settings: PretrainSettings) -> PretrainSettings:
         and (settings.training.tokens or settings.training.minutes)
     ):
         raise ConfigError("optimizer.optimizer: bert-adam counts steps; give the budget with --steps, or take adamw")
+    try_schedule(settings.schedule)
+    try_optimizer(settings.optimizer)
     return PretrainSettings.build(tree)
 
 
@@ -108,7 +112,7 @@ def _start_folder(settings: PretrainSettings, tokenizer: TextTokenizer, output: 
 def _copies(settings: PretrainSettings) -> int:
     """How often the weights are on the disk at most: a checkpoint also has the moments and the best weights."""
     checkpoint = 4
-    kept = checkpoint if settings.schedule.schedule == "trapezoid" else 0
+    kept = checkpoint if keeps_a_second_checkpoint(settings) else 0
     # The new checkpoint is complete before the old one goes.
     return 2 * checkpoint + kept + settings.training.snapshots + 1
 

@@ -21,6 +21,7 @@ from doctune.models.pretraining import load_pretraining
 from doctune.progress import duration
 from doctune.runs.pretraining import HEAD_WARMUP, make_budget, make_feed
 from doctune.settings import EncoderSettings, PretrainSettings
+from doctune.settings.components import Trapezoid
 from doctune.store.corpus import Corpus
 from doctune.tensors import MaskedBatch
 from doctune.text.tokenizer import TextTokenizer
@@ -153,7 +154,7 @@ def _rate(settings: PretrainSettings) -> str:
     schedule = settings.schedule
     text = f"# learning rate: up to {settings.optimizer.learning_rate:g}, {schedule.schedule}"
     text += f", warm-up {100 * schedule.warmup:g} % of the budget"
-    return text + (f", falling in the last {100 * schedule.decay:g} %" if schedule.schedule == "trapezoid" else "")
+    return text + (f", falling in the last {100 * schedule.decay:g} %" if schedule.schedule == Trapezoid.name else "")
 
 
 def _warnings(corpus: Corpus, held: int, tokens: float | None, a_pass: float) -> list[str]:

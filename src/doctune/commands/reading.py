@@ -21,6 +21,10 @@ READING_FLAGS = (
         help="whether the first row names the columns",
     ),
     flag("--device", group=OPTIONS, help="auto, cpu, cuda, ..."),
+    flag(
+        "--components", group=OPTIONS, nargs="+", default=[], metavar="FILE.py:CLASS",
+        help="classes of your own that the model is made of: its folder holds their names, never code",
+    ),
 )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from doctune.batches.collate import make_collator
-from doctune.classifier.folder import DESCRIPTION, Description, load_model, read_description
+from doctune.classifier.folder import DESCRIPTION, Description, StoredTruncation, load_model, read_description
 from doctune.classifier.predictor import DOCUMENTS_AT_A_TIME, model_folder
 from doctune.devices import choose_device
 from doctune.encoders.base import FAMILIES
@@ -24,12 +24,13 @@ from doctune.encoders.resolve import encoder_in, resolve_encoder
 from doctune.errors import ConfigError, DataError, TrainingError
 from doctune.examples import Example
 from doctune.files import atomic_path, stem
-from doctune.models.task_module import TOKEN_POOLINGS
 from doctune.pooling.tokens import Pooler
 from doctune.progress import Progress, duration
 from doctune.runs.extraction import Extractor
 from doctune.runs.resolve import check_fit
+from doctune.runs.trial import try_token_pooling, try_truncation
 from doctune.settings import FeatureFileSettings, TruncationSettings
+from doctune.settings.implementations import Own, choose, own_classes
 from doctune.store.build import NothingToReadError, build_shard
 from doctune.store.features import FeatureForm, FeatureRows, Vectors, feature_writer
 from doctune.store.splits import make_dataset
@@ -181,7 +182,7 @@ class FeatureEncoder:
         return FeatureRows(ids, labels, layers, offsets, self.tokenizer.pieces(input_ids.tolist()), input_ids)
 
 
-def open_encoder(settings: FeatureFileSettings) -> FeatureEncoder:
+def open_encoder(settings: FeatureFileSettings, components: Sequence[str | type] = ()) -> FeatureEncoder:
     """The encoder or model that the settings name; a model truncates as it was trained, except for what is given."""
     name = settings.encoder.encoder
     model = model_folder(Path(name).expanduser())
@@ -194,8 +195,11 @@ def open_encoder(settings: FeatureFileSettings) -> FeatureEncoder:
         cut = {**description.truncation.model_dump(), **cut}
     else:
         cut.setdefault("max_seq_len", min(settings.truncation.max_seq_len, shape.max_seq_len))
-    truncation = TruncationSettings.build(cut)
-    collator = make_collator(tokenizer, truncation)
+    own = own_classes(components)
+    chosen_here = description is None or "truncation" in settings.truncation.model_fields_set
+    truncation = (TruncationSettings if chosen_here else StoredTruncation).build(cut)
+    try_truncation(truncation, own)
+    collator = make_collator(tokenizer, truncation, own)
     check_fit(tokenizer, shape, collator.max_seq_len, str(folder))
     device = choose_device(settings.device, settings.precision)
     there: int = read_config(folder).num_hidden_layers
@@ -210,20 +214,24 @@ def open_encoder(settings: FeatureFileSettings) -> FeatureEncoder:
     kind = settings.features.token_pooling
     if kind == "pooler":
         pooling = (
-            _pooler(folder if description is None else model, description, loaded.pooler, loaded.config.model_type)
+            _pooler(folder if description is None else model, description, own, loaded.pooler, loaded.config.model_type)
             .to(device.torch)
             .eval()
         )
     elif kind != "tokens":
-        pooling = TOKEN_POOLINGS[kind]()
+        try_token_pooling(settings.features, loaded.encoder.hidden_size)
+        part = choose("token_pooling", settings.features)
+        pooling = part.make(hidden_size=loaded.encoder.hidden_size).eval()
+        if any(True for _ in pooling.parameters()):
+            raise ConfigError(f"features.token_pooling: {kind} has weights that were never trained; take another one")
     extractor = Extractor(loaded.encoder.to(device.torch).eval(), collator, device)
     numbers = layers if isinstance(asked, str) else asked
     return FeatureEncoder(extractor, pooling, tokenizer, numbers, truncation, description)
 
 
-def _pooler(folder: Path, description: Description | None, dense: nn.Linear | None, kind: str) -> nn.Module:
+def _pooler(folder: Path, description: Description | None, own: Own, dense: nn.Linear | None, kind: str) -> nn.Module:
     if description is not None:
-        pooling = load_model(folder)[0].task.token_pooling
+        pooling = load_model(folder, own=own)[0].task.token_pooling
         if isinstance(pooling, Pooler):
             return pooling
     elif dense is not None:

@@ -21,7 +21,7 @@ from doctune.runs.building import describe, encoder_facts, make_classifier, writ
 from doctune.runs.context import RunContext
 from doctune.runs.data import Prepared
 from doctune.runs.directory import CHECKPOINT, MODEL
-from doctune.runs.evaluation import evaluate_model, metrics_on
+from doctune.runs.evaluation import evaluate_model, figures_on, score
 from doctune.runs.identity import Identity
 from doctune.settings import FinetuneSettings
 from doctune.training import setup
@@ -98,9 +98,9 @@ def fit(one: SeedRun, context: RunContext) -> Fitted:
         _announce(one, rates)
 
     def evaluate() -> Evaluation:
-        figures = target.headline(metrics_on(model, prepared.validation, collator, context.device, world))
+        figures = figures_on(model, prepared.validation, collator, context.device, settings.training, world)
         record = {f"validation_{name}": value for name, value in figures.items()}
-        return Evaluation(target.score(figures, settings.training.select), record)
+        return Evaluation(score(figures, settings.training.select), record)
 
     checkpoints = Checkpoints(
         one.folder / CHECKPOINT, settings.training.checkpoint_minutes, one.identity.key(one.seed, one.start is None),

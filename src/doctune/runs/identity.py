@@ -19,6 +19,7 @@ from doctune.files import content_hash, stem, write_json
 from doctune.readers import Source
 from doctune.readers.pydocs import INSTALLED, PACKAGES
 from doctune.settings import DataSettings
+from doctune.settings.implementations import own_files
 from doctune.text.tokenizer import TextTokenizer
 from doctune.version import __version__
 
@@ -119,7 +120,7 @@ _SPLITS = ("train", "validation", "test")
 _SAID = {
     "train": "the training documents", "validation": "the validation documents", "test": "the test documents",
     "reading": "the settings of how documents are read", "corpus": "the corpus", "tokenizer": "the encoder's tokenizer",
-    "encoder": "the encoder's files", "recipe": "the settings",
+    "encoder": "the encoder's files", "recipe": "the settings", "own code": "classes of your own",
 }  # fmt: skip
 _ONE = ("corpus", "tokenizer")
 
@@ -178,7 +179,9 @@ def pretraining_identity(
 
 def _common(settings: Settings, free: Free, encoder: str, tokenizer: str) -> dict[str, str]:
     recipe = key_of(without(settings.model_dump(mode="json", exclude_none=True), free))
-    return {"tokenizer": tokenizer, "encoder": encoder, "recipe": recipe}
+    own = own_files(settings)
+    parts = {"tokenizer": tokenizer, "encoder": encoder, "recipe": recipe}
+    return {**parts, "own code": key_of(own)} if own else parts
 
 
 def _from_rank0(world: World, make: Callable[[], Identity]) -> Identity:

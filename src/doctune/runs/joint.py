@@ -18,12 +18,11 @@ from doctune.models.multitask import MultitaskModel
 from doctune.runs.building import describe, encoder_facts, make_classifier, write_model_card
 from doctune.runs.context import RunContext
 from doctune.runs.directory import CHECKPOINT, MODEL
-from doctune.runs.evaluation import evaluate_model, metrics_on
+from doctune.runs.evaluation import evaluate_model, figures_on, score
 from doctune.runs.fit import Fitted
 from doctune.runs.identity import Identity
 from doctune.runs.tasks import Task, about
 from doctune.settings import MultitaskSettings
-from doctune.targets import Target
 from doctune.training import setup
 from doctune.training.budget import Budget
 from doctune.training.choice import best_of
@@ -90,14 +89,14 @@ def train_jointly(run: JointRun, context: RunContext) -> Joint:
         scores = []
         for task in tasks:
             classifier, validation = classifiers[task.name], task.prepared.validation
-            figures = task.target.headline(metrics_on(classifier, validation, task.collator, context.device, world))
-            scores.append(task.target.score(figures, run.select))
+            figures = figures_on(classifier, validation, task.collator, context.device, settings.training, world)
+            scores.append(score(figures, run.select))
             record |= {f"{task.name}/validation_{name}": value for name, value in figures.items()}
         return Evaluation(sum(scores) / len(scores), record)
 
     def keep_best(state: TrainingState, before: int) -> None:
         for task in tasks:
-            if world.main and best_record(task.name, task.target, state.records, run.select) == len(state.records) - 1:
+            if world.main and best_record(task.name, state.records, run.select) == len(state.records) - 1:
                 save(task)
 
     def save(task: Task) -> None:
@@ -142,11 +141,11 @@ def _measured(
     )  # fmt: skip
 
 
-def best_record(task: str, target: Target, records: Sequence[EpochRecord], select: str) -> int:
+def best_record(task: str, records: Sequence[EpochRecord], select: str) -> int:
     """The place of the record in which a task did best, the later one on a tie; the last one with "last"."""
     if select == "last":
         return len(records) - 1
-    return best_of([target.score(figures_of(task, record), select) for record in records])
+    return best_of([score(figures_of(task, record), select) for record in records])
 
 
 def figures_of(task: str, record: EpochRecord) -> dict[str, float]:
@@ -163,10 +162,10 @@ def _own(outcome: Outcome, task: Task, select: str) -> Outcome:
     for record in outcome.records:
         figures = figures_of(task.name, record)
         named = {f"validation_{name}": value for name, value in figures.items()}
-        own = Evaluation(task.target.score(figures, select), named)
+        own = Evaluation(score(figures, select), named)
         loss = record.train_losses.get(task.name, float("nan"))
         records.append(
             EpochRecord(record.epoch, record.step, loss, record.learning_rate, record.examples_per_second, own)
         )
-    best = best_record(task.name, task.target, outcome.records, select)
+    best = best_record(task.name, outcome.records, select)
     return Outcome(records, best, outcome.steps, outcome.examples, outcome.tokens, outcome.seconds)

@@ -19,9 +19,7 @@ from doctune.devices import Device, choose_device
 from doctune.distributed import World
 from doctune.encoders.load import load_encoder
 from doctune.errors import TrainingError, UserError
-from doctune.evaluation.probe import TOKEN_POOLINGS as NAMES
 from doctune.evaluation.probe import Answers, Probe, advise, judge, sentences
-from doctune.models.task_module import TOKEN_POOLINGS
 from doctune.progress import Progress
 from doctune.readers import sources
 from doctune.report.probe import write_probe
@@ -31,6 +29,8 @@ from doctune.runs.extraction import Extractor
 from doctune.runs.fit import FEWEST_TO_CHOOSE_BY, validation_documents
 from doctune.runs.resolve import resolve
 from doctune.settings import FinetuneSettings, ProbeSettings, dotted_fields
+from doctune.settings.features import WITHOUT_WEIGHTS as NAMES
+from doctune.settings.implementations import choose
 from doctune.store.splits import Dataset, unseen_line
 from doctune.training.logistic import choose_logistic
 from doctune.version import __version__
@@ -109,7 +109,7 @@ def encode(extractor: Extractor, prepared: Prepared, scratch: Path) -> dict[str,
 
 
 def _encode(extractor: Extractor, dataset: Dataset, into: Features, progress: Progress) -> None:
-    poolings = [TOKEN_POOLINGS[name]() for name in NAMES]
+    poolings = [choose("token_pooling", name).make() for name in NAMES]
     for batch, states in extractor.states(dataset, progress):
         rows = batch.rows.numpy()
         with torch.inference_mode():

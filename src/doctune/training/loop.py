@@ -23,7 +23,8 @@ from doctune.training.ahead import Ahead
 from doctune.training.budget import Budget
 from doctune.training.choice import best_of, is_gain
 from doctune.training.log import MetricsLog
-from doctune.training.optim import ScheduledOptimizer, clip_gradients
+from doctune.training.optim import clip_gradients, set_rates
+from doctune.training.schedule import Factor
 from doctune.training.state import Checkpoints, EpochRecord, Evaluation, TrainingState, state_to_cpu
 
 STEPS_PER_RECORD = 20
@@ -71,7 +72,8 @@ class TrainingSetup:
     budget: Budget
     evaluate_after: Sequence[int]
     bar: tuple[Bar, int]
-    optimizer: ScheduledOptimizer
+    optimizer: torch.optim.Optimizer
+    factor: Factor
     max_grad_norm: float
     device: Device
     seed: int
@@ -151,7 +153,8 @@ def _timed_step(
     norm = clip_gradients(run.optimizer, run.max_grad_norm)
     if not math.isfinite(norm):
         raise _not_finite("gradient", state.step, run, [int(row) for batch in window for row in batch.rows])
-    rate = run.optimizer.set_rates(run.budget.last_position(state, sum(batch.num_tokens for batch in window)))
+    position = run.budget.last_position(state, sum(batch.num_tokens for batch in window))
+    rate = set_rates(run.optimizer, run.factor, position)
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     for name, total in sums.items():

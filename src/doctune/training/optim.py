@@ -4,39 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor
 
 from doctune.settings import OptimizerSettings
+from doctune.settings.implementations import choose
 from doctune.training.schedule import Factor
 
 
-class ScheduledOptimizer(torch.optim.Optimizer):
-    """An optimiser that owns its learning rate: the peak rate `base_lr` of each group times the schedule's factor."""
+class AdamW(torch.optim.AdamW):
+    """PyTorch's, in one pass over the weights."""
 
-    factor: Factor
-
-    def set_rates(self, position: int) -> float:
-        """Set the rates of the step that comes, at this position of the budget; the highest that it uses."""
-        factor = self.factor(position)
-        for group in self.param_groups:
-            group["lr"] = group["base_lr"] * factor
-        return max(float(group["lr"]) for group in self.param_groups)
-
-
-class ScheduledAdamW(torch.optim.AdamW, ScheduledOptimizer):
-    """PyTorch's AdamW, fused, with a schedule."""
-
-    def __init__(
-        self, groups: list[dict[str, Any]], factor: Factor, betas: tuple[float, float], epsilon: float
-    ) -> None:
+    def __init__(self, groups: list[dict[str, Any]], betas: tuple[float, float], epsilon: float) -> None:
         super().__init__(groups, betas=betas, eps=epsilon, fused=True)
-        self.factor = factor
 
 
-class BertAdam(ScheduledOptimizer):
+class BertAdam(torch.optim.Optimizer):
     """Adam as the original has it: no bias correction, clipping per tensor, a step count per parameter.
 
     A group has `base_lr` and `weight_decay`; the rate of a parameter's step is `base_lr * factor(its step)`, counted
@@ -106,15 +91,30 @@ class BertAdam(ScheduledOptimizer):
 
 def make_optimizer(
     groups: list[dict[str, Any]], settings: OptimizerSettings, factor: Factor, clips_per_tensor: bool = True
-) -> ScheduledOptimizer:
+) -> torch.optim.Optimizer:
     """The optimiser that the settings name, on the groups of `parameter_groups`.
 
     The original's fine-tuning clips each tensor by itself; its further pre-training clips by the global norm.
     """
-    if settings.optimizer == "bert-adam":
-        clip = settings.max_grad_norm if clips_per_tensor else 0.0
-        return BertAdam(groups, factor, settings.betas, settings.epsilon, clip)
-    return ScheduledAdamW(groups, factor, settings.betas, settings.epsilon)
+    optimizer = choose("optimizer", settings).make(
+        groups=groups, factor=factor, betas=settings.betas, epsilon=settings.epsilon,
+        max_grad_norm=settings.max_grad_norm if clips_per_tensor else 0.0,
+    )  # fmt: skip
+    return cast(torch.optim.Optimizer, optimizer)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: Factor, position: int) -> float:
+    """Set the rates of the step that comes, at this position of the budget; the highest that it uses.
+
+    That is the peak rate `base_lr` of each group times the schedule's factor, unless the optimiser has a `set_rates` of
+    its own, as BERTAdam does: then the rates are its own affair.
+    """
+    own = getattr(optimizer, "set_rates", None)
+    if own is not None:
+        return float(own(position))
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor(position)
+    return max(float(group["lr"]) for group in optimizer.param_groups)
 
 
 def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> float:

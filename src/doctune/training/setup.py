@@ -77,6 +77,11 @@ def pretraining(
     return setup
 
 
+def keeps_a_second_checkpoint(settings: PretrainSettings) -> bool:
+    """Whether a pre-training keeps a checkpoint where its rate begins to fall, beside the last one."""
+    return falls_from(settings.schedule, 1) is not None
+
+
 def _set_up(
     model: Any, course: Course, recipe: Recipe, layerwise: LayerwiseSettings, device: Device, world: World,
     clips_per_tensor: bool = True, keep_at: int | None = None,
@@ -87,7 +92,7 @@ def _set_up(
     schedule = make_schedule(recipe.schedule, course.budget.end)
     setup = TrainingSetup(
         model, course.feed, course.budget, course.evaluate_after, course.bar,
-        make_optimizer(groups, optimizer, schedule, clips_per_tensor), optimizer.max_grad_norm, device, course.seed,
-        course.patience, keep_at, course.keep_last, world,
+        make_optimizer(groups, optimizer, schedule, clips_per_tensor), schedule, optimizer.max_grad_norm, device,
+        course.seed, course.patience, keep_at, course.keep_last, world,
     )  # fmt: skip
     return setup, rates
