@@ -12,28 +12,28 @@ from doctune.version import __version__
 
 if TYPE_CHECKING:
     from doctune.classifier.predictor import Predictor, load
-    from doctune.commands.compare import compare
-    from doctune.commands.evaluate import evaluate
     from doctune.commands.features import features
-    from doctune.commands.finetune import finetune
-    from doctune.commands.multitask import multitask
-    from doctune.commands.predict import predict
-    from doctune.commands.pretrain import pretrain
     from doctune.commands.probe import probe
     from doctune.errors import CheckpointError, ConfigError, DataError, DoctuneError, TrainingError, UserError
+    from doctune.runs.comparing import compare
+    from doctune.runs.evaluating import evaluate
+    from doctune.runs.finetuning import finetune
+    from doctune.runs.multitasking import multitask
+    from doctune.runs.predicting import predict
+    from doctune.runs.pretraining import pretrain
     from doctune.studies.command import study
     from doctune.studies.curve import curve
 
 _HOMES = {
-    "compare": "doctune.commands.compare",
+    "compare": "doctune.runs.comparing",
     "curve": "doctune.studies.curve",
     "features": "doctune.commands.features",
-    "finetune": "doctune.commands.finetune",
-    "evaluate": "doctune.commands.evaluate",
-    "multitask": "doctune.commands.multitask",
-    "pretrain": "doctune.commands.pretrain",
+    "finetune": "doctune.runs.finetuning",
+    "evaluate": "doctune.runs.evaluating",
+    "multitask": "doctune.runs.multitasking",
+    "pretrain": "doctune.runs.pretraining",
     "probe": "doctune.commands.probe",
-    "predict": "doctune.commands.predict",
+    "predict": "doctune.runs.predicting",
     "study": "doctune.studies.command",
     "load": "doctune.classifier.predictor",
     "Predictor": "doctune.classifier.predictor",

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import doctune
-from doctune.commands.compare import compare, names
 from doctune.encoders.scratch import bert_config, new_bert
 from doctune.errors import CheckpointError, ConfigError
+from doctune.runs.comparing import compare, names
 
 Cli = Callable[..., Any]
 MakeCsv = Callable[..., Path]
@@ -134,7 +134,7 @@ def test_few_labels_and_no_test_set(run: Cli, adapted: Callable[..., Path], tmp_
 def test_a_killed_comparison_goes_on_and_repeats_nothing(
     run: Cli, adapted: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from doctune.commands import finetune as command
+    from doctune.runs import finetuning as command
 
     one, two, out, original = adapted("one"), adapted("two", seed=8), tmp_path / "out", command.fit
     fitted: list[str] = []

@@ -120,7 +120,7 @@ def test_several_seeds(tune: Callable[..., Any], tiny_csv: MakeCsv, tmp_path: Pa
 def test_finished_seeds_outlive_a_failure(
     tune: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from doctune.commands import finetune as command
+    from doctune.runs import finetuning as command
 
     original = command.fit
 
@@ -143,7 +143,7 @@ def test_a_saved_model_outlives_a_report_that_does_not_fit_on_the_disk(
     def full(folder: Path, report: Any) -> None:
         raise UserError(f"{folder}/report.json: no space left on the disk")
 
-    monkeypatch.setattr("doctune.commands.finetune.write_report", full)
+    monkeypatch.setattr("doctune.runs.finetuning.write_report", full)
     with pytest.raises(UserError, match="no space left"):
         tune("run")
     assert doctune.load(tmp_path / "run").labels == ("neg", "pos")

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import doctune
-from doctune.commands.predict import read_documents
 from doctune.errors import CheckpointError, ConfigError, DataError, UserError
 from doctune.examples import Example
+from doctune.runs.predicting import read_documents
 
 Cli = Callable[..., Any]
 TEXTS = ["the film was great", "", "awful food, bad service", "   ", "a good book about war and peace"]

@@ -118,7 +118,7 @@ def test_a_run_is_prolonged_or_cut_short_with_another_budget(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("doctune.runs.pretraining.measure", killed)
+        patched.setattr("doctune.runs.pretraining_job.measure", killed)
         assert pretrain(*shape, "--steps", 200, "--evaluations", 8).code == 130
     assert json.loads((tmp_path / "run" / "checkpoint" / "state.json").read_text())["state"]["step"] == 24
     done = pretrain(*shape, "--steps", 60, "--evaluations", 1, "--resume")
@@ -160,7 +160,7 @@ def test_a_resumed_run_takes_no_snapshot_twice(
     """Killed between the two snapshots; measured often, so that a measurement comes before the second one is due."""
     shape = ["--encoder", tiny_encoder, "--steps", 40, "--snapshots", 2, "--evaluations", 8, "--schedule", "trapezoid"]
     shape += ["--checkpoint-minutes", 0]
-    from doctune.runs import pretraining as pretrain_job
+    from doctune.runs import pretraining_job as pretrain_job
 
     measured, times = pretrain_job.measure, []
 
@@ -244,8 +244,8 @@ def test_budgets(pretrain: Callable[..., Done], tiny_encoder: Path, tmp_path: Pa
 
 
 def test_the_paper_is_the_default(tiny_corpus: Path, tiny_encoder: Path, tmp_path: Path) -> None:
-    from doctune.commands.pretrain import with_defaults
-    from doctune.runs.pretraining import make_budget
+    from doctune.runs.pretraining import with_defaults
+    from doctune.runs.pretraining_job import make_budget
     from doctune.settings import PretrainSettings
 
     tree = {"corpus": str(tiny_corpus), "output": str(tmp_path), "start": {"encoder": str(tiny_encoder)}}

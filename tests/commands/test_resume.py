@@ -71,7 +71,7 @@ def test_killed_while_tokenising(
     output = tmp_path / "run"
     settings = {"train": str(tiny_csv()), "encoder": str(tiny_encoder), "epochs": 1, "output": str(output)}
     with monkeypatch.context() as patched:
-        patched.setattr("doctune.commands.finetune.read", killed)
+        patched.setattr("doctune.runs.finetuning.read", killed)
         with pytest.raises(KeyboardInterrupt):
             doctune.finetune(**settings)
     with pytest.raises(ConfigError, match=r"go on with the run in it with --resume"):

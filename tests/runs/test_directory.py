@@ -110,7 +110,7 @@ def test_a_late_error_keeps_the_checkpoint_and_says_how_to_go_on(
     assert {name for name in files(whole)} <= files(output)
 
 
-@pytest.mark.parametrize("place", ["doctune.runs.fit.save_model", "doctune.commands.finetune.write_report"])
+@pytest.mark.parametrize("place", ["doctune.runs.fit.save_model", "doctune.runs.finetuning.write_report"])
 def test_what_was_trained_outlives_an_error_in_writing_what_it_gives(
     place: str, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from doctune.errors import ConfigError, DataError
 from doctune.readers import sources
+from doctune.runs import comparing, finetuning, multitasking
 from doctune.runs.data import read
 from doctune.runs.identity import Identity, documents_parts, file_content, folder_content, source_content
 from doctune.settings import DataSettings
@@ -46,7 +47,6 @@ def shards(folder: Path) -> dict[str, int]:
 @pytest.fixture
 def half_done(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """A run of a command that was killed behind its first seed, encoder or task."""
-    from doctune.commands import finetune, multitask
 
     def make(command: str, **changes: Any) -> Path:
         output, done = tmp_path / "run", list[str]()
@@ -57,7 +57,7 @@ def half_done(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             done.append(one.folder.name)
             return original(one, context)
 
-        module = multitask if command == "multitask" else finetune
+        module = multitasking if command == "multitask" else finetuning
         original = module.fit
         with monkeypatch.context() as patched:
             patched.setattr(module, "fit", fit)
@@ -102,16 +102,15 @@ def test_a_finished_base_run_is_of_its_data(start: Start, csv: Csv, tmp_path: Pa
 def test_a_file_that_changes_between_two_runs_of_a_comparison(
     start: Start, csv: Csv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from doctune.commands import compare
 
-    original = compare.finetune.run
+    original = comparing.finetuning.run
 
     def run(settings: Any, *rest: Any) -> Any:
         report = original(settings, *rest)
         csv(word="other")
         return report
 
-    monkeypatch.setattr(compare.finetune, "run", run)
+    monkeypatch.setattr(comparing.finetuning, "run", run)
     with pytest.raises(ConfigError, match="the documents changed between"):
         start("compare", tmp_path / "out")
 

@@ -14,9 +14,9 @@ import pytest
 
 import doctune
 from doctune.cli import main
-from doctune.commands import finetune
 from doctune.encoders.scratch import bert_config, new_bert
 from doctune.errors import CheckpointError, ConfigError, DataError, TrainingError
+from doctune.runs import finetuning
 from doctune.runs.data import split
 from doctune.settings import FinetuneSettings
 from doctune.studies.curve import build, prepare
@@ -99,7 +99,7 @@ def test_runs_differ_in_nothing_but_encoder_labels_and_seed(curve: Curve, adapte
     result = curve([10, "all"], adapted=[adapted], seeds=1)
     configs = []
     for cell in result["cells"]:
-        config = finetune.read_toml(Path(cell["runs"][0]["run"]) / "config.toml")
+        config = finetuning.read_toml(Path(cell["runs"][0]["run"]) / "config.toml")
         few = config["data"].pop("train_examples", None)
         assert few == (10 if cell["column"] == "10 labels" else None)
         assert Path(config["encoder"].pop("encoder")).is_absolute()
@@ -135,11 +135,11 @@ def test_a_killed_curve_goes_on(curve: Curve, tmp_path: Path, monkeypatch: pytes
             raise KeyboardInterrupt
         return fit(*args, **options)
 
-    fit = finetune.fit
-    monkeypatch.setattr(finetune, "fit", killed)
+    fit = finetuning.fit
+    monkeypatch.setattr(finetuning, "fit", killed)
     with pytest.raises(KeyboardInterrupt):
         curve([10, 20])
-    monkeypatch.setattr(finetune, "fit", fit)
+    monkeypatch.setattr(finetuning, "fit", fit)
     before = made(tmp_path / "out")
     assert len(before) == 1
     curve([10, 20])
@@ -197,8 +197,8 @@ def test_a_run_that_fails_is_told(curve: Curve, monkeypatch: pytest.MonkeyPatch,
             raise DataError("broken")
         return fit(one, context)
 
-    fit = finetune.fit
-    monkeypatch.setattr(finetune, "fit", broken)
+    fit = finetuning.fit
+    monkeypatch.setattr(finetuning, "fit", broken)
     with pytest.raises(TrainingError, match="1 of 2 runs failed, the first: broken"):
         curve([10, 20], seeds=1)
     result = json.loads((tmp_path / "out" / "curve.json").read_text())
@@ -227,7 +227,7 @@ def test_a_run_that_fails_is_told(curve: Curve, monkeypatch: pytest.MonkeyPatch,
 def test_what_is_refused_before_anything_runs(
     curve: Curve, options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finetune, "fit", None)
+    monkeypatch.setattr(finetuning, "fit", None)
     with pytest.raises((ConfigError, DataError, CheckpointError)) as found:
         curve(**{"sizes": [20], **options})
     assert message in str(found.value)

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from doctune.commands import finetune
 from doctune.config import ConfigError
 from doctune.errors import TrainingError, UserError
+from doctune.runs import finetuning
 from doctune.studies import grid, jobs
 from doctune.studies.command import Asked, prepare
 from doctune.studies.definition import NAMES
@@ -98,7 +98,7 @@ def test_runs_that_learnt_nothing_are_named(run: Run, tmp_path: Path) -> None:
 
 def test_a_cells_command_repeats_its_run(run: Run, tmp_path: Path) -> None:
     cell = run(seeds=1)["cells"][0]["runs"][0]
-    again = finetune.finetune(Path(cell["run"]) / "config.toml", output=str(tmp_path / "again"))
+    again = finetuning.finetune(Path(cell["run"]) / "config.toml", output=str(tmp_path / "again"))
     assert again["test"] is not None
     assert again["test"]["error_percent"] == cell["error_percent"]
 
@@ -129,11 +129,11 @@ def test_a_killed_study_goes_on(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
             raise KeyboardInterrupt
         return fit(settings, *others)
 
-    fit = finetune.fit
-    monkeypatch.setattr(finetune, "fit", killed)
+    fit = finetuning.fit
+    monkeypatch.setattr(finetuning, "fit", killed)
     with pytest.raises(KeyboardInterrupt):
         run()
-    monkeypatch.setattr(finetune, "fit", fit)
+    monkeypatch.setattr(finetuning, "fit", fit)
     before = made(tmp_path / "runs")
     assert len(before) == 2
     assert (calls[2] / "config.toml").is_file()

@@ -13,17 +13,17 @@ from typing import Any, NoReturn
 
 from doctune.cli.flags import Arguments, add_flags, settings_tree
 from doctune.commands import (
-    compare_command,
+    compare,
     convert,
     corpus,
     datasets,
     demo,
-    evaluate_command,
+    evaluate,
     features,
-    finetune_command,
-    multitask_command,
-    predict_command,
-    pretrain_command,
+    finetune,
+    multitask,
+    predict,
+    pretrain,
     probe,
 )
 from doctune.commands.command import INTERRUPTED, Call, Command
@@ -33,8 +33,8 @@ from doctune.version import __version__
 
 SECONDS_TO_SPEAK = 2
 COMMANDS: tuple[Command, ...] = (
-    corpus.COMMAND, pretrain_command.COMMAND, finetune_command.COMMAND, multitask_command.COMMAND,
-    compare_command.COMMAND, STUDY, CURVE, evaluate_command.COMMAND, predict_command.COMMAND, probe.COMMAND,
+    corpus.COMMAND, pretrain.COMMAND, finetune.COMMAND, multitask.COMMAND,
+    compare.COMMAND, STUDY, CURVE, evaluate.COMMAND, predict.COMMAND, probe.COMMAND,
     features.COMMAND, convert.COMMAND, datasets.COMMAND, demo.COMMAND,
 )  # fmt: skip
 

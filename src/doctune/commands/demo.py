@@ -31,9 +31,9 @@ def demo(encoder: str, output: str, smoke: bool, command: str) -> None:
 
 
 def _fine_tune(encoder: str, output: str, smoke: bool, command: str) -> None:
-    from doctune.commands.finetune import finetune
     from doctune.progress import duration
     from doctune.report.finetuning import summary_table
+    from doctune.runs.finetuning import finetune
     from doctune.settings import EMBEDDED_DATASET
 
     folder = Path(output)

@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doctune.commands.compare import compare
 from doctune.commands.corpus import summary as corpus_summary
-from doctune.commands.pretrain import pretrain
-from doctune.commands.pretrain import summary as pretraining_summary
 from doctune.encoders.scratch import bert_config, new_bert
 from doctune.evaluation.comparison import Comparison
 from doctune.examples import Example
@@ -20,7 +17,10 @@ from doctune.files import write_json, write_text
 from doctune.progress import duration
 from doctune.readers.pydocs import INSTALLED, PyDocsReader
 from doctune.report.comparison import summary_table
+from doctune.runs.comparing import compare
 from doctune.runs.corpus import run as make_corpus
+from doctune.runs.pretraining import pretrain
+from doctune.runs.pretraining import summary as pretraining_summary
 from doctune.settings import CorpusSettings
 from doctune.store.corpus import Corpus
 from doctune.text.vocabulary import train_vocabulary

@@ -51,8 +51,8 @@ def features(
 
 def run(settings: FeatureFileSettings, source: str | list[Example], reading_settings: dict[str, Any]) -> FeatureFile:
     """Read the documents as the settings and the model say, and write their features."""
-    from doctune.commands.predict import undecodable
     from doctune.runs.features import write_features
+    from doctune.runs.predicting import undecodable
 
     name = source if isinstance(source, str) else "the list of texts"
     try:
@@ -65,8 +65,8 @@ def _read(
     source: str | list[Example], description: Description | None, reading: dict[str, Any]
 ) -> tuple[Iterator[Example], bool]:
     """The documents, and whether they come with labels."""
-    from doctune.commands.predict import data_settings, read_lines, standard_input
     from doctune.readers import open_source
+    from doctune.runs.predicting import data_settings, read_lines, standard_input
     from doctune.settings import DataSettings
 
     if isinstance(source, list):

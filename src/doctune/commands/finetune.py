@@ -1,105 +1,60 @@
-"""`doctune finetune`: labelled documents in, a tested and usable classifier out."""
+"""`doctune finetune`, as a command."""
 
 from __future__ import annotations
 
-import shutil
-import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from doctune.batches.collate import make_collator
-from doctune.classifier.folder import link_model
-from doctune.config import merge, read_toml
-from doctune.distributed import World, open_world
-from doctune.evaluation.schema import Report
-from doctune.readers import sources
-from doctune.report.finetuning import write_report
-from doctune.runs import reporting
-from doctune.runs.context import RunContext
-from doctune.runs.data import Documents, Prepared, read, split
-from doctune.runs.directory import FINETUNE, MODEL, SHARDS, RunDirectory, finished, remove_checkpoint
-from doctune.runs.fit import SeedRun, fit
-from doctune.runs.identity import run_identity
-from doctune.runs.resolve import resolve
-from doctune.settings import FinetuneSettings, from_flat
+from doctune.commands.command import DRY_RUN, RESUME, Call, Command
 
+if TYPE_CHECKING:
+    from doctune.settings import FinetuneSettings
 
-def finetune(
-    config: str | Path | None = None, *, resume: bool = False, command: str = "doctune.finetune", **settings: Any
-) -> Report:
-    """Fine-tune an encoder and test it; the report that is also written to the run directory.
-
-    `config` is a TOML file; `settings` are names of `doctune.settings`, for instance `train="a.csv", encoder="minilm",
-    output="runs/a", epochs=3`, and win over the file. `resume` goes on with a run that was killed. Raises `UserError`
-    with one clear line for bad input.
-    """
-    tree = merge({} if config is None else read_toml(Path(config)), from_flat(settings))
-    return run(FinetuneSettings.build(tree), command, resume)
+USAGE = """
+  doctune finetune --train FILE [--validation FILE] [--test FILE] --text COLUMN --label COLUMN
+                   --encoder DIR_OR_ID --output DIR [--seed N | --seeds N] [any setting below]
+  doctune finetune --dataset NAME --data DIR --encoder DIR_OR_ID --output DIR [any setting below]
+  doctune finetune --config FILE --output DIR [any setting below]"""
+EXAMPLES = """examples:
+  doctune finetune --train reviews.csv --text review --label stars --encoder bert-base-uncased --output runs/reviews
+  doctune finetune --train train.jsonl --test test.jsonl --encoder ./my-encoder --seeds 3 --output runs/three
+  doctune finetune --dataset trec --data TREC --encoder minilm --max-seq-len 64 --output runs/trec
+  doctune finetune --config runs/reviews/config.toml --learning-rate 5e-5 --output runs/again
+"""
+SECTIONS = {
+    "": "run", "data": "data", "target": "labels", "encoder": "encoder", "truncation": "long texts",
+    "features": "features", "optimizer": "optimiser", "schedule": "schedule", "layerwise": "layers' learning rates",
+    "training": "training",
+}  # fmt: skip
 
 
-def run(settings: FinetuneSettings, command: str, resume: bool = False, documents: Documents | None = None) -> Report:
-    """Everything from settings to report.
+def finetune_settings() -> type[FinetuneSettings]:
+    """Imported late: `doctune --help` needs no settings."""
+    from doctune.settings import FinetuneSettings
 
-    After an error nothing half-written stays, but all that was made does once there is a checkpoint, a model or a
-    report. With `resume`, finished seeds are not repeated, and the one that was killed goes on from its checkpoint.
-    `documents` are those of the settings, if they have been read before. Of several processes that torchrun started the
-    first one writes; all give the report.
-    """
-    with open_world(settings.training.device) as world:
-        return _run(settings, command, resume, documents, world)
+    return FinetuneSettings
 
 
-def _run(settings: FinetuneSettings, command: str, resume: bool, documents: Documents | None, world: World) -> Report:
-    with RunDirectory.open(settings.output, FINETUNE, resume, world) as place:
-        settings, encoder, tokenizer = world.rank0_first(lambda: resolve(settings))
-        context = RunContext.of(command, encoder, tokenizer, settings.training, world)
-        collator = make_collator(tokenizer, settings.truncation)
-        found = world.all_or_raise(lambda: sources(settings.data))
-        identity = run_identity(world, settings, FINETUNE.free, encoder, tokenizer.hash, {"": (settings.data, found)})
-        place.begin(settings, identity, settings.training.seeds, context)
-        if documents is None:
-            documents = read(settings.data, settings.target, found, tokenizer, place.output / SHARDS, world)
-        first, count = settings.training.seed, settings.training.seeds
-        # Every seed's data before any training: what is wrong with one of them must not cost the hours of the others.
-        prepared = {seed: split(settings, documents, seed) for seed in range(first, first + count)}
-        reports: dict[str, Report] = {}
-        for seed, data in prepared.items():
-            folder = place.output if count == 1 else place.output / f"seed-{seed}"
-            one = SeedRun(settings, data, collator, seed, folder, identity, announce=not reports)
-            reports[folder.name] = _seed(one, context, f"seed {seed} ({len(reports) + 1} of {count})")
-        if count == 1:
-            return reports[place.output.name]
-        return _all_seeds(place.output, settings, reports, prepared, world)
+def _run(call: Call) -> None:
+    settings = call.settings(finetune_settings())
+    from doctune.classifier.folder import who_loads
+    from doctune.report.finetuning import summary_table
+    from doctune.runs.finetuning import run
+
+    report = run(settings, call.line, call.args.resume)
+    print(summary_table(report))
+    model = Path(settings.output).expanduser() / "model"
+    print(f"\nreport  {settings.output}/report.html\nmodel   {settings.output}/model\nloaded by {who_loads(model)}")
 
 
-def _seed(one: SeedRun, context: RunContext, which: str) -> Report:
-    """The report of one seed, which is trained unless an earlier, killed run finished it."""
-    world = context.world
-    report = world.broadcast_from_rank0(lambda: finished(one.folder, one.identity))
-    if report is not None:
-        return report
-    if one.settings.training.seeds > 1:
-        print(which, file=sys.stderr)
-    fitted = fit(one, context)
-    report = reporting.single(
-        one.settings, one.prepared, context.tokenizer, one.collator, fitted, context.command, context.pretraining
-    )
-    if world.main:
-        write_report(one.folder, report)
-        remove_checkpoint(one.folder)
-    return report
+def _dry_run(call: Call) -> str:
+    from doctune.commands.dry_run import describe
+
+    return describe(call.settings(finetune_settings()))
 
 
-def _all_seeds(
-    output: Path, settings: FinetuneSettings, reports: dict[str, Report], prepared: dict[int, Prepared], world: World
-) -> Report:
-    """The report of all seeds, beside the model and the predictions of the best."""
-    each = list(reports.values())
-    best = reporting.best_seed(each, settings.training.select)
-    report = reporting.several(each, list(prepared), list(reports), best)
-    if world.main:
-        folder = output / list(reports)[best]
-        link_model(folder / MODEL, output / MODEL)
-        shutil.copyfile(folder / "predictions.jsonl", output / "predictions.jsonl")
-        write_report(output, report)
-    return report
+COMMAND = Command(
+    "finetune", "fine-tune an encoder on labelled documents, test it, and save the classifier",
+    _run, _dry_run, finetune_settings, SECTIONS, flags=(RESUME, DRY_RUN),
+    usage=USAGE, examples=EXAMPLES, several_processes=True,
+)  # fmt: skip

@@ -11,7 +11,6 @@ from transformers import BertForPreTraining
 
 from doctune.batches.feed import Feed
 from doctune.batches.sequences import hold_out
-from doctune.commands.pretrain import check_fit, with_defaults
 from doctune.config import to_toml
 from doctune.devices import choose_device
 from doctune.encoders.resolve import resolve_encoder
@@ -19,7 +18,8 @@ from doctune.encoders.scratch import scratch_config
 from doctune.errors import ConfigError
 from doctune.models.pretraining import load_pretraining
 from doctune.progress import duration
-from doctune.runs.pretraining import HEAD_WARMUP, make_budget, make_feed
+from doctune.runs.pretraining import check_fit, with_defaults
+from doctune.runs.pretraining_job import HEAD_WARMUP, make_budget, make_feed
 from doctune.settings import EncoderSettings, PretrainSettings
 from doctune.settings.components import Trapezoid
 from doctune.store.corpus import Corpus

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from doctune.commands.command import GOES_ON, Call, Command, Flag, flag, whole_number
-from doctune.commands.compare_command import ADAPTED
-from doctune.commands.finetune_command import SECTIONS, finetune_settings
+from doctune.commands.compare import ADAPTED
+from doctune.commands.finetune import SECTIONS, finetune_settings
 from doctune.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doctune.commands import compare, dry_run
+from doctune.commands import dry_run
 from doctune.config import Tree, merge, read_toml
 from doctune.distributed import World
 from doctune.encoders.load import read_shape
 from doctune.errors import ConfigError
 from doctune.evaluation.comparison import PretrainingFacts, read_pretraining
 from doctune.readers import Source, sources
-from doctune.runs import directory
+from doctune.runs import comparing, directory
 from doctune.runs.data import data_title, split
 from doctune.runs.directory import CURVE, TOKENISED, RunDirectory
 from doctune.runs.identity import encoder_content, source_content
@@ -46,7 +46,7 @@ class Curve:
     """A curve that is ready to run: its study, its encoders (the base first), and what is known of them."""
 
     ready: Prepared
-    encoders: tuple[compare.Planned, ...]
+    encoders: tuple[comparing.Planned, ...]
     facts: tuple[PretrainingFacts | None, ...]
     part: str
 
@@ -118,7 +118,7 @@ def prepare(settings: FinetuneSettings, sizes: Sequence[Size], adapted: Sequence
     _check_output(output)
     cache = Path(settings.data.cache or output / RUNS / TOKENISED).expanduser().resolve()
     data = settings.data.model_copy(update={"cache": str(cache)})
-    planned = compare.plan(settings.model_copy(update={"data": data}), adapted, None)
+    planned = comparing.plan(settings.model_copy(update={"data": data}), adapted, None)
     facts = tuple(None if one is planned[0] else read_pretraining(one.encoder) for one in planned)
     found = sources(settings.data)
     columns = _columns(sizes, settings.data, found["train"])
@@ -127,7 +127,7 @@ def prepare(settings: FinetuneSettings, sizes: Sequence[Size], adapted: Sequence
         title=f"Few labels: {data_title(settings.data)}",
         question="How many errors do so many labels leave"
         + (", and does further pre-training make up for those that are missing?" if adapted else "?"),
-        unit=f"{part} error %", reference=compare.BASE, plot="over columns", axis="labelled training documents",
+        unit=f"{part} error %", reference=comparing.BASE, plot="over columns", axis="labelled training documents",
         columns=columns, rows=tuple(Row(name=one.name) for one in planned),
     )  # fmt: skip
     training = planned[0].settings.training
@@ -180,7 +180,7 @@ def _number_or_share(size: Size, data: DataSettings) -> int | float | None:
 
 
 def _runs(
-    one: compare.Planned, column: Column, seeds: Sequence[int], content: dict[str, str], encoder: str
+    one: comparing.Planned, column: Column, seeds: Sequence[int], content: dict[str, str], encoder: str
 ) -> Iterator[Run]:
     """The runs of a cell, a job for each seed."""
     num_layers = read_shape(one.encoder).num_layers

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from doctune.commands.compare import Planned
 from doctune.evaluation.comparison import (
     VALIDATION_FLATTERS,
     PretrainingFacts,
@@ -23,6 +22,7 @@ from doctune.evaluation.comparison import (
 )
 from doctune.evaluation.stored import read_report
 from doctune.report.lines import TABLE_WIDTH, clipped, wrapped
+from doctune.runs.comparing import Planned
 from doctune.runs.fit import FEWEST_TO_CHOOSE_BY, validation_documents
 from doctune.studies.results import StudyJson
 from doctune.studies.sections._cells import shown

@@ -14,12 +14,11 @@ from typing import Any, Literal
 
 import filelock
 
-from doctune.commands import finetune, multitask, pretrain
 from doctune.config import Tree
 from doctune.errors import DataError, UserError
 from doctune.files import no_space_is_one_line, write_json
 from doctune.readers import sources
-from doctune.runs import corpus
+from doctune.runs import corpus, finetuning, multitasking, pretraining
 from doctune.runs.data import Documents, documents_key, read
 from doctune.runs.directory import CONFIG, KEPT, TOKENISED, remove_models
 from doctune.runs.identity import key_of, source_content
@@ -118,20 +117,20 @@ def _run(job: Job, folder: Path, cache: Path) -> None:
         case "corpus":
             corpus.run(CorpusSettings.build(tree))
         case "pretrain":
-            pretrain.run(PretrainSettings.build(tree), command, resume)
+            pretraining.run(PretrainSettings.build(tree), command, resume)
         case "multitask":
             for task in tree["tasks"]:
                 task["data"]["cache"] = str(cache / TOKENISED)
             tasks = MultitaskSettings.build(tree)
             _check_documents(job, {task.name: task.data for task in tasks.tasks})
-            multitask.run(tasks, command, resume)
+            multitasking.run(tasks, command, resume)
         case "finetune":
             if tree["data"].get("cache") is None:
                 tree["data"]["cache"] = str(cache / TOKENISED)
             settings = FinetuneSettings.build(tree)
             _check_documents(job, {"": settings.data})
             resolved, _, tokenizer = resolve(settings)
-            finetune.run(settings, command, resume, read_documents(resolved.data, resolved.target, tokenizer))
+            finetuning.run(settings, command, resume, read_documents(resolved.data, resolved.target, tokenizer))
 
 
 def _check_documents(job: Job, data: Mapping[str, DataSettings]) -> None:
