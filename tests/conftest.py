@@ -108,7 +108,7 @@ def tiny_csv(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def tiny_corpus(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus of two sources and two shards in the tiny encoder's tokens: 40 documents of some sentences each."""
-    from doctune.commands.corpus import run
+    from doctune.runs.corpus import run
     from doctune.settings import CorpusSettings
 
     folder = tmp_path_factory.mktemp("tiny-corpus")
@@ -217,12 +217,12 @@ def golden_classifier(golden: Path, golden_bert: Path) -> Callable[..., Any]:
         model = build_classifier(loaded, "pooler" if pooled or over_layers else "cls", kind, num_labels)
         with torch.no_grad():
             name = head.split(" ")[0]
-            model.head.linear.weight.copy_(heads[f"{name}.weight"])
-            model.head.linear.bias.copy_(heads[f"{name}.bias"])
+            model.task.head.linear.weight.copy_(heads[f"{name}.weight"])
+            model.task.head.linear.bias.copy_(heads[f"{name}.bias"])
             if over_layers:
                 prefix = "attention_over_layers."
                 state = {k.removeprefix(prefix): v for k, v in heads.items() if k.startswith(prefix)}
-                model.layer_pooling.load_state_dict(state)
+                model.task.layer_pooling.load_state_dict(state)
         return model
 
     return make

@@ -46,7 +46,7 @@ def make_predictor(family_folder: Callable[[str], Path], letters: TextTokenizer)
         windows = "mean" if truncation.truncation == "windows" else None
         model = build_classifier(loaded, token_pooling, "concat", len(LABELS), window_pooling=windows).eval()
         with torch.no_grad():
-            model.head.linear.weight.normal_()
+            model.task.head.linear.weight.normal_()
         description = Description(
             doctune="0", labels=LABELS, truncation=truncation, layers=model.encoder.layers,
             num_layers=model.encoder.num_layers, layer_pooling="concat", token_pooling=token_pooling,

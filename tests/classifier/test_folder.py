@@ -28,7 +28,7 @@ from doctune.encoders.base import FAMILIES
 from doctune.encoders.load import load_encoder
 from doctune.encoders.resolve import resolve_encoder
 from doctune.errors import CheckpointError
-from doctune.models.classifier import Classifier, build_classifier
+from doctune.models.classifier import TASK, Classifier, build_classifier
 from doctune.models.standard import STANDARD
 from doctune.settings import EncoderSettings, TruncationSettings
 from doctune.tensors import Batch
@@ -189,7 +189,9 @@ def test_a_folder_of_format_1_gives_the_same_answers(
     folder = tmp_path / "model"
     folder.mkdir()
     state = {
-        name.replace("encoder.model.", f"{prefix}.") if name.startswith("encoder.model.") else name: tensor
+        name.replace("encoder.model.", f"{prefix}.")
+        if name.startswith("encoder.model.")
+        else name.removeprefix(TASK): tensor
         for name, tensor in model.state_dict().items()
     }
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})

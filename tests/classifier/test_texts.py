@@ -91,7 +91,7 @@ def test_texts_in_memory_are_those_of_a_shard(letters: TextTokenizer, predictor:
         Example("half an emoji", "a\ud83d b"), Example("v", "abc", text_pair="d e f"),
     ]  # fmt: skip
     texts = tokenise(examples, letters, predictor.labels)
-    dataset = make_dataset("x", build_shard(examples, letters, tmp_path, "x", False).shard, predictor.labels, False)
+    dataset = make_dataset("x", build_shard(examples, letters, tmp_path, "x", False).shard, predictor.target, False)
     assert [examples[i].id for i in texts.places] == dataset.ids()
     assert len(texts) == len(dataset)
     np.testing.assert_array_equal(texts.lengths(), dataset.lengths())

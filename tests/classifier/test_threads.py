@@ -77,14 +77,14 @@ def test_threads_with_windows(layers: Any, make_predictor: Callable[..., Predict
 def test_a_call_leaves_the_mode_of_the_model_alone(make_predictor: Callable[..., Predictor]) -> None:
     predictor = make_predictor()
     seen: set[bool] = set()
-    predictor.model.head.register_forward_hook(lambda module, args, output: seen.add(module.training))
+    predictor.model.task.head.register_forward_hook(lambda module, args, output: seen.add(module.training))
     predictor.model.train()
     with pytest.raises(TrainingError, match="training mode"):
         predictor.predict(["a b c"])
     with evaluation_mode(predictor.model):
         predictor.predict(["a b c"])
     assert predictor.model.training
-    assert predictor.model.head.training
+    assert predictor.model.task.head.training
     with pytest.raises(KeyError), evaluation_mode(predictor.model):
         raise KeyError
     assert predictor.model.training
@@ -128,7 +128,7 @@ if sys.argv[2] == "while another thread answers":
         inside.set()
         over.wait()
 
-    hook = model.model.head.register_forward_hook(wait)
+    hook = model.model.task.head.register_forward_hook(wait)
     threading.Thread(target=model.predict, args=(texts,), daemon=True).start()
     inside.wait()
 child = os.fork()

@@ -16,10 +16,12 @@ from doctune.devices import choose_device
 from doctune.encoders.load import load_encoder
 from doctune.errors import CheckpointError, TrainingError
 from doctune.examples import Example
+from doctune.heads.links import Softmax
 from doctune.models.classifier import Classifier, build_classifier
 from doctune.settings import EncoderSettings, LayerwiseSettings, OptimizerSettings, TrainingSettings
 from doctune.store.build import build_shard
 from doctune.store.splits import Dataset, make_dataset
+from doctune.targets import SingleTarget
 from doctune.text.tokenizer import TextTokenizer
 from doctune.text.truncation import HeadOnly
 from doctune.training import loop
@@ -27,8 +29,7 @@ from doctune.training.ahead import Ahead
 from doctune.training.budget import Budget
 from doctune.training.layerwise import parameter_groups
 from doctune.training.log import MetricsLog
-from doctune.training.loop import Outcome, train
-from doctune.training.loop import Run as LoopRun
+from doctune.training.loop import Outcome, TrainingSetup, train
 from doctune.training.optim import make_optimizer
 from doctune.training.state import Checkpoints, Evaluation
 
@@ -38,13 +39,13 @@ CPU = choose_device("cpu", "fp32")
 def make_run(
     model: Classifier, dataset: Dataset, collator: Collator, training: TrainingSettings, seed: int = 1,
     rate: float = 1e-3, optimizer: str = "adamw",
-) -> LoopRun:  # fmt: skip
+) -> TrainingSetup:  # fmt: skip
     groups, _ = parameter_groups(model, rate, 0.01, LayerwiseSettings())
     feed = DocumentFeed(dataset, collator, training, seed)
     budget = Budget("step", len(feed.steps))
     made = make_optimizer(groups, OptimizerSettings(optimizer=optimizer), lambda step: 1.0)
-    return LoopRun(
-        model, feed, budget, feed.ends, ("examples", feed.num_documents()), made, lambda step: 1.0, 1.0, CPU, seed,
+    return TrainingSetup(
+        model, feed, budget, feed.ends, ("examples", feed.num_documents()), made, 1.0, CPU, seed,
         training.patience, keep_last=training.select == "last",
     )  # fmt: skip
 
@@ -64,7 +65,7 @@ def dataset(tokenizer: TextTokenizer, tmp_path_factory: pytest.TempPathFactory) 
     words = (("awful", "neg"), ("great", "pos"))
     examples = [Example(f"doc-{i}", f"{words[i % 2][0]} film " + "good " * (i % 7), words[i % 2][1]) for i in range(20)]
     built = build_shard(examples, tokenizer, tmp_path_factory.mktemp("shards"), "train")
-    return make_dataset("train", built.shard, ("neg", "pos"))
+    return make_dataset("train", built.shard, SingleTarget(("neg", "pos")))
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_accumulation_with_class_weights(tiny_encoder: Path, dataset: Dataset, c
     torch.manual_seed(0)
     loaded = load_encoder(tiny_encoder, EncoderSettings(encoder="x", dropout=0.0), (-1,))
     model = build_classifier(loaded, "mean", "concat", 2, dropout=0.0)
-    model.head.class_weights = torch.tensor([0.2, 3.0])
+    model.task.link = Softmax(torch.tensor([0.2, 3.0]))
     places = np.arange(20)
     whole = model.losses(collator(dataset, places))[0]["label"]
     parts = [model.losses(collator(dataset, part))[0]["label"] for part in (places[:3], places[3:])]
@@ -131,12 +132,19 @@ def test_the_same_seed_gives_the_same_weights(run: Run) -> None:
     assert not torch.equal(first, weights(run(dropout=0.1, seed=2)[0]))
 
 
-def test_the_best_weights_are_kept_and_ties_go_to_the_earlier(run: Run) -> None:
+def test_the_best_weights_are_kept_and_ties_go_to_the_later(run: Run) -> None:
+    """More training that is not worse is kept."""
     model, outcome = run(iter([0.5, 0.9, 0.9, 0.7]), epochs=4)
-    assert outcome.best == 1
+    assert outcome.best == 2
     assert len(outcome.records) == 4
-    two, _ = run(iter([0.1, 0.2]), epochs=2)
-    torch.testing.assert_close(weights(model), weights(two))
+    three, _ = run(iter([0.1, 0.2, 0.3]), epochs=3)
+    torch.testing.assert_close(weights(model), weights(three))
+
+
+def test_an_equal_score_is_no_gain(run: Run) -> None:
+    """Its weights are kept, but patience runs out."""
+    _, outcome = run(iter([0.9, 0.9, 0.9, 0.9]), epochs=4, patience=2)
+    assert (outcome.best, len(outcome.records)) == (2, 3)
 
 
 def test_early_stopping(run: Run) -> None:
@@ -169,7 +177,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_documents
     texts = ["great film"] * 5 + ["the war film"] + ["awful film"] * 6
     examples = [Example(f"doc-{i}", text, "pos" if i < 6 else "neg") for i, text in enumerate(texts)]
     shard = build_shard(examples, tokenizer, tmp_path, "train").shard
-    dataset = make_dataset("train", shard, ("neg", "pos"))
+    dataset = make_dataset("train", shard, SingleTarget(("neg", "pos")))
     loaded = load_encoder(tiny_encoder, EncoderSettings(encoder="x"), (-1,))
     model = build_classifier(loaded, "mean", "concat", 2)
     with torch.no_grad():
@@ -226,6 +234,19 @@ def test_a_checkpoint_of_another_run_is_refused(run: Run, tmp_path: Path) -> Non
     run(iter([0.1, 0.2]), checkpoints=Checkpoints(tmp_path / "checkpoint", 0.0, "one"))
     with pytest.raises(CheckpointError, match="another recipe"):
         run(iter([0.1, 0.2]), checkpoints=Checkpoints(tmp_path / "checkpoint", 0.0, "two"))
+
+
+@pytest.mark.parametrize("number", [None, 1, 3])
+def test_a_checkpoint_of_another_version_is_refused_in_one_line(run: Run, tmp_path: Path, number: int | None) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoint", 0.0, "one")
+    run(iter([0.1, 0.2]), checkpoints=checkpoints)
+    path = tmp_path / "checkpoint" / "state.json"
+    content = json.loads(path.read_text())
+    del content["format"]
+    path.write_text(json.dumps(content if number is None else {**content, "format": number}))
+    with pytest.raises(CheckpointError, match=r"another version of doctune.*start again with a new --output$") as error:
+        run(iter([0.1, 0.2]), checkpoints=checkpoints)
+    assert "\n" not in str(error.value)
 
 
 def test_no_checkpoint_before_its_time(run: Run, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import torch
 from doctune.batches.plan import Places
 from doctune.errors import ConfigError
 from doctune.settings import TruncationSettings
+from doctune.settings.implementations import Own
 from doctune.tensors import Batch
 from doctune.text.tokenizer import Ids, Template, TextTokenizer
-from doctune.text.truncation import Truncation, Windows, make_truncation, truncate_pair
+from doctune.text.truncation import SeveralWindows, Truncation, make_truncation, truncate_pair
 
 
 class TokenisedDocuments(Protocol):
@@ -60,7 +61,7 @@ class Collator:
         of a second text of which nothing is left.
         """
         cut = np.minimum(self._whole(documents), self.max_seq_len)
-        if not isinstance(self.truncation, Windows):
+        if not isinstance(self.truncation, SeveralWindows):
             return cut
         tokens, special = documents.lengths(), self.template.special_tokens(False)
         windows = self.truncation.numbers(tokens[:, 0], self._budget)
@@ -70,7 +71,7 @@ class Collator:
     def truncated(self, documents: TokenisedDocuments) -> float:
         """Share of the documents that lose tokens."""
         cut = self._whole(documents) > self.max_seq_len
-        if isinstance(self.truncation, Windows):
+        if isinstance(self.truncation, SeveralWindows):
             tokens = documents.lengths()
             cut = np.where(tokens[:, 1] > 0, cut, self.truncation.cuts(tokens[:, 0], self._budget))
         return float(np.mean(cut))
@@ -78,7 +79,7 @@ class Collator:
     def places(self, documents: TokenisedDocuments, place: int) -> list[tuple[int, int]]:
         """Where each window of the document at `place` begins, and its tokens without special ones; one has none."""
         first, second = documents.tokens(place)
-        if second is not None or not isinstance(self.truncation, Windows):
+        if second is not None or not isinstance(self.truncation, SeveralWindows):
             return []
         found = self.truncation.places(len(first), self._budget)
         return found if len(found) > 1 else []
@@ -126,11 +127,11 @@ class Collator:
         return [self.template.assemble(window) for window in self.truncation.windows(first, self._budget)]
 
 
-def make_collator(tokenizer: TextTokenizer, truncation: TruncationSettings) -> Collator:
-    """The collator for these settings; `ConfigError` if they leave no room for text."""
+def make_collator(tokenizer: TextTokenizer, truncation: TruncationSettings, own: Own = ()) -> Collator:
+    """The collator for these settings; `ConfigError` if they leave no room for text. `own`: see `implementation`."""
     budget = truncation.max_seq_len - tokenizer.template.special_tokens(False)
     if budget < 1:
         raise ConfigError(
             f"truncation.max_seq_len: {truncation.max_seq_len} has no room for text beside the special tokens"
         )
-    return Collator(tokenizer.template, make_truncation(truncation, budget), truncation.max_seq_len)
+    return Collator(tokenizer.template, make_truncation(truncation, budget, own), truncation.max_seq_len)

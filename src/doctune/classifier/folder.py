@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_serializer, field_validator
 from safetensors import SafetensorError
@@ -26,13 +26,14 @@ from doctune.encoders.load import load_encoder
 from doctune.encoders.resolve import CLASSIFIER_TYPE, ENCODER, encoder_in
 from doctune.errors import CheckpointError, ConfigError
 from doctune.files import atomic_folder, write_json
-from doctune.models.classifier import Classifier, build_classifier
+from doctune.models.classifier import TASK, Classifier, build_classifier
 from doctune.models.standard import STANDARD
-from doctune.pooling.layers import Kind
 from doctune.pooling.tokens import Mean, Pooler
-from doctune.pooling.windows import Kind as WindowKind
 from doctune.readers.datasets import known_name
-from doctune.settings import BiLstmSettings, Column, EncoderSettings, TruncationSettings
+from doctune.settings import BiLstmSettings, Column, EncoderSettings, FeatureSettings, TruncationSettings
+from doctune.settings.components import KINDS, OPTIONS, Component, Linear, Section, options_field, stored
+from doctune.settings.implementations import Own, choose, reads_windows, stored_name
+from doctune.targets import Target, from_json
 
 DESCRIPTION = "doctune.json"
 WEIGHTS, HEAD = "model.safetensors", "head.safetensors"
@@ -89,7 +90,24 @@ class TrainingColumns(Settings):
         return cls.build(kept)
 
 
-class Description(Settings):
+class StoredTruncation(TruncationSettings):
+    """A truncation in an artefact: one of the user's own is there by its name."""
+
+    truncation: Annotated[str, stored("truncation")] = "head+tail"
+
+
+def stored_parts(features: FeatureSettings) -> dict[str, Any]:
+    """What a description says of the poolings and the head of a run."""
+    parts: dict[str, Any] = {}
+    for setting in (setting for setting, kind in KINDS.items() if kind.section == "features"):
+        parts[setting] = stored_name(setting, getattr(features, setting))
+        parts[f"{setting}{OPTIONS}"] = getattr(features, f"{setting}{OPTIONS}")
+    if features.reads_tokens:
+        parts["token_pooling"] = "tokens"
+    return {**parts, "bilstm": features.bilstm}
+
+
+class Description(Section):
     """What doctune.json holds: all that is not weights, config or tokenizer, so that training and use cannot differ.
 
     Format 1 had everything in one folder, and `columns` of any names.
@@ -98,13 +116,15 @@ class Description(Settings):
     format: Literal[2] = 2
     doctune: str
     labels: tuple[str, ...]
-    truncation: TruncationSettings
+    truncation: StoredTruncation
     layers: tuple[int, ...] = Field(description="encoder layers used, from 0")
     num_layers: int = Field(description="layers that the encoder had before those above the highest one used were cut")
-    layer_pooling: Kind
-    token_pooling: Literal["pooler", "cls", "mean", "max", "attention", "tokens"]
-    window_pooling: WindowKind = Field("mean", description="in use where truncation is windows")
-    head: Literal["linear", "bilstm"] = "linear"
+    layer_pooling: Annotated[str, stored("layer_pooling")]
+    token_pooling: Annotated[str, stored("token_pooling", after=("tokens",))]
+    window_pooling: Annotated[str, stored("window_pooling")] = Field(
+        "mean", description="in use where truncation is windows"
+    )
+    head: Annotated[str, stored("head")] = "linear"
     bilstm: BiLstmSettings | None = Field(None, description="its sizes, where the head is one")
     packing: Literal["packed", "padded"]
     columns: TrainingColumns = TrainingColumns()
@@ -113,10 +133,29 @@ class Description(Settings):
     def _without_nothing(self, columns: TrainingColumns) -> dict[str, Any]:
         return columns.model_dump(mode="json", exclude_none=True)
 
+    @field_validator("truncation", mode="before")
+    @classmethod
+    def _name_of_truncation(cls, value: Any) -> Any:
+        """A run's settings as an artefact has them."""
+        if isinstance(value, TruncationSettings):
+            return {**value.model_dump(), "truncation": stored_name("truncation", value.truncation)}
+        return value
+
+    layer_pooling_options: dict[str, Any] | None = options_field()
+    token_pooling_options: dict[str, Any] | None = options_field()
+    window_pooling_options: dict[str, Any] | None = options_field()
+    head_options: dict[str, Any] | None = options_field()
+
+    def values_for(self, component: type[Component]) -> dict[str, Any]:
+        """As for every section; the sizes of a BiLSTM have a place of their own."""
+        if component is BiLstmSettings:
+            return dict(self.bilstm or ())
+        return super().values_for(component)
+
     @property
-    def windows(self) -> WindowKind | None:
-        """How windows are pooled, or None where every document is one."""
-        return self.window_pooling if self.truncation.truncation == "windows" else None
+    def target(self) -> Target:
+        """What an answer is."""
+        return from_json({"labels": self.labels})
 
 
 def is_standard(model: Classifier) -> bool:
@@ -124,16 +163,16 @@ def is_standard(model: Classifier) -> bool:
 
     Not with windows: it would read one sequence, and knows nothing of several.
     """
-    encoder = model.encoder
+    encoder, task = model.encoder, model.task
     last_alone = encoder.layers == (encoder.num_layers - 1,)
-    return model.window_pooling is None and isinstance(model.token_pooling, Pooler) and last_alone
+    return task.window_pooling is None and isinstance(task.token_pooling, Pooler) and last_alone
 
 
 def is_sentence_model(model: Classifier) -> bool:
     """Whether the vectors that the head sees are those of a sentence-transformers model with mean pooling."""
-    encoder = model.encoder
+    encoder, task = model.encoder, model.task
     last_alone = encoder.layers == (encoder.num_layers - 1,)
-    return model.window_pooling is None and isinstance(model.token_pooling, Mean) and last_alone
+    return task.window_pooling is None and isinstance(task.token_pooling, Mean) and last_alone
 
 
 def who_loads(folder: Path) -> str:
@@ -176,7 +215,7 @@ def _files(model: Classifier, kind: str, apart: bool) -> dict[str, dict[str, str
         if name.startswith(OF_ENCODER):
             encoder[name] = name.removeprefix(OF_ENCODER)
         else:
-            head[name] = name
+            head[name] = name.removeprefix(TASK)
     return {f"{ENCODER}/{WEIGHTS}": encoder, HEAD: head}
 
 
@@ -189,8 +228,9 @@ def _names(model: Classifier, kind: str) -> dict[str, str]:
         renamed += [("token_pooling.norm.", f"{standard.norm}.")]
     names = {}
     for name in model.state_dict():
-        old, new = next(((o, n) for o, n in renamed if name.startswith(o)), ("", ""))
-        names[name] = new + name.removeprefix(old)
+        plain = name.removeprefix(TASK)
+        old, new = next(((o, n) for o, n in renamed if plain.startswith(o)), ("", ""))
+        names[name] = new + plain.removeprefix(old)
     return names
 
 
@@ -257,18 +297,25 @@ def read_description(folder: Path) -> Description:
         raise CheckpointError(f"{path}: damaged or made by a newer doctune ({error})") from None
 
 
-def load_model(folder: Path, packing: Literal["auto", "packed", "padded"] = "auto") -> tuple[Classifier, Description]:
+def load_model(
+    folder: Path, packing: Literal["auto", "packed", "padded"] = "auto", own: Own = ()
+) -> tuple[Classifier, Description]:
     """A classifier as it was saved, in evaluation mode.
 
-    Raises `CheckpointError` for a folder that is not one, or whose weights do not fit its description.
+    `own` are the classes of the user's own that it is made of. Raises `CheckpointError` for a folder that is not one,
+    or whose weights do not fit its description, `ConfigError` where a class is missing.
     """
     description = read_description(folder)
+    # Before the weights are read, so that what is missing is said at once.
+    reads_tokens, several = description.head != Linear.name, reads_windows(description.truncation.truncation, own)
+    token_pooling = "tokens" if reads_tokens else choose("token_pooling", description, own)
+    layer_pooling, head = (choose(setting, description, own) for setting in ("layer_pooling", "head"))
+    window_pooling = choose("window_pooling", description, own) if several else None
     settings = EncoderSettings(encoder=str(folder), packing=packing)
     loaded = load_encoder(encoder_in(folder), settings, description.layers, description.num_layers)
     model = build_classifier(
-        loaded, description.token_pooling, description.layer_pooling, len(description.labels),
-        window_pooling=description.windows, bilstm=description.bilstm,
-    )  # fmt: skip
+        loaded, token_pooling, layer_pooling, description.target.num_outputs, window_pooling=window_pooling, head=head
+    )
     load_weights(model, loaded.config.model_type, folder)
     return model.eval(), description
 

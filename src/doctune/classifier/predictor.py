@@ -27,7 +27,9 @@ from doctune.files import atomic_path
 from doctune.metrics.single import Probabilities
 from doctune.models.classifier import Classifier
 from doctune.progress import Progress
+from doctune.settings.implementations import own_classes
 from doctune.store.splits import Dataset
+from doctune.targets import Target
 from doctune.tensors import Batch
 from doctune.text.tokenizer import TextTokenizer
 
@@ -67,7 +69,7 @@ def predict_documents(
                     where = collator.places(documents, place)
                     if where:
                         windows[place] = _windows(where, weights)
-        probabilities[places] = torch.softmax(logits.cpu().double(), dim=-1).numpy()
+        probabilities[places] = model.task.link.probabilities(logits).numpy()
         if progress:
             progress.advance(min(size * len(places), len(documents) - progress.count))
     if progress:
@@ -102,7 +104,7 @@ def _windows(places: Sequence[tuple[int, int]], weights: Sequence[float]) -> lis
 
 
 def prediction_rows(
-    ids: Sequence[str], names: tuple[str, ...], probabilities: Probabilities, labels: Sequence[int] | None = None,
+    ids: Sequence[str], target: Target, probabilities: Probabilities, label_texts: Sequence[str | None] | None = None,
     windows: Mapping[int, list[WindowWeight]] | None = None, empty: Container[int] = (),
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """One dict a document: id, predicted label, its probability, all probabilities, and the true label if known.
@@ -111,14 +113,12 @@ def prediction_rows(
     label and probability are None there, and `empty` is true.
     """
     for place, (identity, row) in enumerate(zip(ids, probabilities, strict=True)):
-        best = int(row.argmax())
-        true = -1 if labels is None else int(labels[place])
+        true = None if label_texts is None else label_texts[place]
         yield {
             "id": identity,
-            "label": None if place in empty else names[best],
-            "probability": None if place in empty else round(float(row[best]), 6),
-            "probabilities": {name: round(float(p), 6) for name, p in zip(names, row, strict=True)},
-            **({"true_label": names[true]} if true >= 0 else {}),
+            **target.row(row),
+            **({"label": None, "probability": None} if place in empty else {}),
+            **({} if true is None else {"true_label": true}),
             **({"windows": windows[place]} if windows and place in windows else {}),
             **({"empty": True} if place in empty else {}),
         }
@@ -129,7 +129,7 @@ def write_predictions(
 ) -> None:
     """`prediction_rows` of a data set as JSON lines."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for row in prediction_rows(dataset.ids(), dataset.names, probabilities, dataset.labels.tolist(), windows):
+        for row in prediction_rows(dataset.ids(), dataset.target, probabilities, dataset.label_texts(), windows):
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
@@ -153,6 +153,11 @@ class Predictor:
             f"Predictor({encoder.config.model_type}, {max(encoder.layers) + 1} layers of {encoder.hidden_size}; "
             f"{len(self.labels)} classes: {shown}; {self.device.torch}, {self.device.precision})"
         )
+
+    @property
+    def target(self) -> Target:
+        """What an answer is."""
+        return self.description.target
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -184,8 +189,8 @@ class Predictor:
         if isinstance(texts, str):
             return self.predict([texts])[0]
         answer = self._answer(as_examples(texts))
-        best = answer.probabilities.argmax(axis=1)
-        return [None if place in answer.empty else self.labels[i] for place, i in enumerate(best)]
+        decided = self.target.decide(answer.probabilities)
+        return [None if place in answer.empty else self.target.text(one) for place, one in enumerate(decided)]
 
     def rows(self, examples: Iterable[Example], what: str | None = None) -> Iterator[dict[str, Any]]:
         """One dict a document, in order: id, label, probability, probabilities; windows where there are several.
@@ -196,7 +201,7 @@ class Predictor:
         while part := list(islice(waiting, DOCUMENTS_AT_A_TIME)):
             answer = self._answer(part, what)
             yield from prediction_rows(
-                [example.id for example in part], self.labels, answer.probabilities, windows=answer.windows,
+                [example.id for example in part], self.target, answer.probabilities, windows=answer.windows,
                 empty=answer.empty,
             )  # fmt: skip
 
@@ -229,20 +234,25 @@ class _Answer:
     empty: frozenset[int]
 
 
-def load(model: str | Path, device: str = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto") -> Predictor:
+def load(
+    model: str | Path, device: str = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto",
+    components: Sequence[str | type] = (),
+) -> Predictor:  # fmt: skip
     """Load a model folder, or the model of a run directory.
 
-    Raises `CheckpointError` for a folder that doctune did not write.
+    `components` are classes of your own that the model is made of (a pooling, say), as such or as
+    `my_file.py:MyClass`: a model's folder holds their names and never code. Raises `CheckpointError` for a folder that
+    doctune did not write, `ConfigError` where a class is missing.
     """
     folder = model_folder(Path(model).expanduser())
     if not folder.is_dir():
         raise CheckpointError(
             f"{folder}: no such folder; give a run directory of doctune finetune, or its model folder"
         )
-    chosen = choose_device(device, precision)
-    classifier, description = load_model(folder)
+    chosen, own = choose_device(device, precision), own_classes(components)
+    classifier, description = load_model(folder, own=own)
     tokenizer = TextTokenizer.load(encoder_in(folder))
-    collator = make_collator(tokenizer, description.truncation)
+    collator = make_collator(tokenizer, description.truncation, own)
     return Predictor(classifier.to(chosen.torch), description, tokenizer, collator, chosen)
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,15 +42,16 @@ def data_settings(description: Description, path: str, **given: Any) -> DataSett
 
 
 def predict(
-    model: str | Path, source: str | Path | Iterable[Text], *, device: str = "auto", **reading: Any
-) -> list[dict[str, Any]]:
+    model: str | Path, source: str | Path | Iterable[Text], *, device: str = "auto",
+    components: Sequence[str | type] = (), **reading: Any,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Predict the documents of a file, or a list of texts or text pairs.
 
     One dict each with id, label, probability, probabilities; where nothing could be read label and probability are
     None, and `empty` is true. `reading` are settings of `doctune.settings.DataSettings`, where the file differs from
-    the training data.
+    the training data. `components`: see `doctune.load`.
     """
-    predictor = load(model, device)
+    predictor = load(model, device, components=components)
     if isinstance(source, str | Path):
         return list(predictor.rows(read_documents(predictor.description, str(source), **reading)))
     return list(predictor.rows(as_examples(source)))
@@ -123,9 +124,12 @@ def undecodable(error: UnicodeDecodeError) -> DataError:
     return DataError(f"standard input: byte 0x{error.object[error.start]:02X} is not utf-8; convert it first")
 
 
-def main(model: str, source: str, output: str | None, form: str | None, device: str, reading: dict[str, Any]) -> None:
+def main(
+    model: str, source: str, output: str | None, form: str | None, device: str, reading: dict[str, Any],
+    components: Sequence[str] = (),
+) -> None:  # fmt: skip
     """The command: predict a file or standard input, to a file or standard output."""
-    predictor = load(model, device)
+    predictor = load(model, device, components=components)
     stream = standard_input() if source == STANDARD_INPUT else None
     form = form or ("csv" if output is not None and output.endswith(".csv") else "jsonl")
     examples = read_documents(predictor.description, source, stream, **reading)

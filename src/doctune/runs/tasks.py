@@ -19,8 +19,10 @@ from doctune.readers import Source, sources
 from doctune.runs.data import Documents, Prepared, read, split
 from doctune.runs.resolve import resolve as resolve_settings
 from doctune.settings import FinetuneSettings, MultitaskSettings, TaskSettings
+from doctune.settings.components import OPTIONS
 from doctune.store.splits import Dataset
 from doctune.store.task_leaks import Leak, find_leaks, without
+from doctune.targets import Target
 from doctune.text.tokenizer import TextTokenizer
 
 LEAKS = "leaks.jsonl"
@@ -40,6 +42,11 @@ class Task:
     prepared: Prepared
     left_out: dict[str, int]
 
+    @property
+    def target(self) -> Target:
+        """What an answer is."""
+        return self.prepared.target
+
 
 @contextlib.contextmanager
 def about(task: str) -> Iterator[None]:
@@ -57,7 +64,8 @@ def resolve(settings: MultitaskSettings) -> tuple[MultitaskSettings, Path, TextT
     shared, folder, tokenizer = resolve_settings(settings.task(plain))
     for section in ("truncation", "features", "optimizer"):
         tree[section] = getattr(shared, section).model_dump()
-    tree["features"]["window_pooling"] = settings.features.window_pooling  # of the tasks that are read in windows
+    for name in ("window_pooling", f"window_pooling{OPTIONS}"):  # of the tasks that are read in windows
+        tree["features"][name] = getattr(settings.features, name)
     for number, task in enumerate(settings.tasks):
         if task.truncation is not None:
             with about(task.name):
@@ -90,7 +98,9 @@ def prepare(
     for task in settings.tasks:
         print(f"task {task.name}", file=sys.stderr)
         with about(task.name):
-            documents[task.name] = read(task.data, found[task.name], tokenizer, output / "shards" / task.name, world)
+            documents[task.name] = read(
+                task.data, settings.task(task).target, found[task.name], tokenizer, output / "shards" / task.name, world
+            )
     leaks = _without_leaks(settings, documents, output / LEAKS, world)
     tasks = []
     for task in settings.tasks:
@@ -122,7 +132,7 @@ def _without_leaks(
     for name, whole in train.items():
         dataset = without(name, whole, leaks)
         _tell(name, [leak for leak in leaks if leak.task == name])
-        if len(set(dataset.labels.tolist())) < 2:
+        if sum(count > 0 for count in dataset.per_class().values()) < 2:
             raise DataError(
                 f"task {name}: of {len(whole):,} training documents {len(dataset):,} are left that are no test "
                 f"documents, which is too few to train on; check the files, or give --no-leak-guard"
@@ -146,9 +156,3 @@ def left_out_line(left_out: dict[str, int]) -> str:
         f"left out {total:,} training document{'' if one else 's'} that {'is' if one else 'are'}, or nearly "
         f"{'is' if one else 'are'}, in a test set ({of})"
     )
-
-
-def shards_of(tasks: Sequence[Task]) -> list[str]:
-    """What names the documents of all tasks, for a checkpoint's identity."""
-    parts: list[Any] = [part for task in tasks for part in task.prepared.parts().values()]
-    return [part.shard.path.name for part in parts]

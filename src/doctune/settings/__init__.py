@@ -5,11 +5,11 @@ mistyped setting answer at once. A component receives its own section, never the
 made from the fields: `optimizer.learning_rate` is `--learning-rate`.
 """
 
+from doctune.settings.components import BiLstmSettings
 from doctune.settings.corpus import CorpusSettings, LeakSettings, ReadingSettings, SentenceSettings, SourceSettings
 from doctune.settings.features import ExtractionSettings, FeatureFileSettings, ProbeSettings
 from doctune.settings.finetuning import (
     EMBEDDED_DATASET,
-    BiLstmSettings,
     Column,
     DataSettings,
     EncoderSettings,
@@ -30,6 +30,7 @@ from doctune.settings.multitask import (
     TaskSettings,
 )
 from doctune.settings.pretraining import MaskingSettings, PairSettings, PretrainSettings, StartSettings
+from doctune.targets.base import TargetSettings
 
 __all__ = [
     "EMBEDDED_DATASET",
@@ -57,6 +58,7 @@ __all__ = [
     "SentenceSettings",
     "SourceSettings",
     "StartSettings",
+    "TargetSettings",
     "TaskLeakSettings",
     "TaskSettings",
     "TrainingSettings",
