@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 from safetensors.numpy import load_file
 
 import doctune
@@ -28,8 +29,9 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def weights(run: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = load_file(run / "model" / "model.safetensors")
-    return loaded
+    """All weights of a run's model, whose head may have a file of its own."""
+    files = sorted((run / "model").rglob("*.safetensors"))
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
 
 
 def same_weights(first: Path, second: Path) -> bool:
@@ -59,8 +61,15 @@ def test_the_run_directory(trained: Path) -> None:
         "report.html", "report.json", "shards",
     }  # fmt: skip
     assert {path.name for path in (trained / "model").iterdir()} == {
-        "config.json", "doctune.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"
+        "1_Pooling", "README.md", "config.json", "doctune.json", "encoder", "head.safetensors", "modules.json"
     }  # fmt: skip
+    assert {path.name for path in (trained / "model" / "encoder").iterdir()} == {
+        "config.json", "model.safetensors", "sentence_bert_config.json", "tokenizer.json", "tokenizer_config.json"
+    }  # fmt: skip
+    card = ModelCard.load(trained / "model" / "README.md")
+    test = read(trained / "report.json")["test"]
+    assert [one.metric_value for one in card.data.eval_results] == [test["accuracy"], test["macro_f1"]]
+    assert str(trained.parent) not in card.content
     report = read(trained / "report.json")
     assert report["data"]["labels"] == ["1", "2", "3"]
     assert (report["data"]["train"], report["data"]["validation"], report["data"]["test"]) == (108, 12, 60)

@@ -67,7 +67,7 @@ def test_predictions_say_which_window_decided(windowed: Path) -> None:
     texts = [row["text"] for row in rows_of(windowed.parent / "test.jsonl")]
     several = [row for row in rows if "windows" in row]
     assert 0 < len(several) < len(rows)
-    bias = load_file(windowed / "model" / "model.safetensors")["head.linear.bias"]
+    bias = load_file(windowed / "model" / "head.safetensors")["head.linear.bias"]
     hits = 0
     for row, text in zip(rows, texts, strict=True):
         words = text.split()
