@@ -233,9 +233,8 @@ Metrics = Accuracy | MacroF1 | LogLoss
 class Kind:
     """A kind of component: the setting that chooses one, its section, and what the code of one must have.
 
-    `methods` it must have, `attributes` it has once it is made, and `arguments` are what its constructor may ask for
-    by name, beside its own settings: each by its name, or all of them as `settings`. `words` are what the setting may
-    say without naming a component.
+    `methods` it must have, and `arguments` are what its constructor may ask for by name, beside its own settings: each
+    by its name, or all of them as `settings`. `words` are what the setting may say without naming a component.
     """
 
     setting: str
@@ -243,7 +242,6 @@ class Kind:
     components: tuple[type[Component], ...]
     methods: tuple[str, ...]
     arguments: tuple[str, ...] = ()
-    attributes: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
 
     @property
@@ -261,16 +259,11 @@ KINDS = {
     kind.setting: kind
     for kind in (
         Kind("truncation", "truncation", get_args(Truncations), ("windows",)),
-        Kind(
-            "token_pooling", "features", get_args(TokenPoolings), ("forward",), ("hidden_size",),
-            words=("auto", "tokens"),
-        ),
-        Kind(
-            "layer_pooling", "features", get_args(LayerPoolings), ("forward",), ("hidden_size", "num_layers"),
-            ("output_size",),
-        ),
+        Kind("token_pooling", "features", get_args(TokenPoolings), ("forward",), ("hidden_size",),
+             words=("auto", "tokens")),
+        Kind("layer_pooling", "features", get_args(LayerPoolings), ("forward",), ("hidden_size", "num_layers")),
         Kind("window_pooling", "features", get_args(WindowPoolings), ("forward", "shares"), ("hidden_size",)),
-        Kind("head", "features", get_args(Heads), ("forward",), ("hidden_size",), ("output_size",)),
+        Kind("head", "features", get_args(Heads), ("forward",), ("hidden_size",)),
         Kind("schedule", "schedule", get_args(Schedules), ("__call__",), ("warmup", "total_steps")),
         Kind("optimizer", "optimizer", get_args(Optimizers), ("step", "zero_grad"), _ARGUMENTS_OF_OPTIMIZERS),
         Kind("select", "training", get_args(Metrics), ("__call__",), words=("last",)),
