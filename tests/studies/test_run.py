@@ -123,11 +123,11 @@ def test_a_killed_study_goes_on(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     expected = errors(run(cache=str(tmp_path / "whole")))
     calls: list[Path] = []
 
-    def killed(settings: Any, *others: Any) -> Any:
-        calls.append(Path(settings.output))
+    def killed(one: Any, context: Any) -> Any:
+        calls.append(one.folder)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return fit(settings, *others)
+        return fit(one, context)
 
     fit = finetuning.fit
     monkeypatch.setattr(finetuning, "fit", killed)
