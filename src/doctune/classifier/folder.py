@@ -26,6 +26,7 @@ from doctune.encoders.load import load_encoder
 from doctune.encoders.resolve import CLASSIFIER_TYPE, ENCODER, encoder_in
 from doctune.errors import CheckpointError, ConfigError
 from doctune.files import atomic_folder, write_json
+from doctune.heads.links import LINKS, Softmax
 from doctune.models.classifier import TASK, Classifier, build_classifier
 from doctune.models.standard import STANDARD
 from doctune.pooling.tokens import Mean, Pooler
@@ -116,6 +117,7 @@ class Description(Section):
     format: Literal[2] = 2
     doctune: str
     labels: tuple[str, ...]
+    answer: dict[str, Any] = Field({"target": "single"}, description="what an answer is, beside the labels")
     truncation: StoredTruncation
     layers: tuple[int, ...] = Field(description="encoder layers used, from 0")
     num_layers: int = Field(description="layers that the encoder had before those above the highest one used were cut")
@@ -155,7 +157,7 @@ class Description(Section):
     @property
     def target(self) -> Target:
         """What an answer is."""
-        return from_json({"labels": self.labels})
+        return from_json({**self.answer, "labels": self.labels})
 
 
 def is_standard(model: Classifier) -> bool:
@@ -165,7 +167,8 @@ def is_standard(model: Classifier) -> bool:
     """
     encoder, task = model.encoder, model.task
     last_alone = encoder.layers == (encoder.num_layers - 1,)
-    return task.window_pooling is None and isinstance(task.token_pooling, Pooler) and last_alone
+    one_of_several = isinstance(task.link, Softmax)
+    return one_of_several and task.window_pooling is None and isinstance(task.token_pooling, Pooler) and last_alone
 
 
 def is_sentence_model(model: Classifier) -> bool:
@@ -313,9 +316,11 @@ def load_model(
     window_pooling = choose("window_pooling", description, own) if several else None
     settings = EncoderSettings(encoder=str(folder), packing=packing)
     loaded = load_encoder(encoder_in(folder), settings, description.layers, description.num_layers)
+    target = description.target
     model = build_classifier(
-        loaded, token_pooling, layer_pooling, description.target.num_outputs, window_pooling=window_pooling, head=head
-    )
+        loaded, token_pooling, layer_pooling, target.num_outputs, LINKS[target.link](), window_pooling=window_pooling,
+        head=head,
+    )  # fmt: skip
     load_weights(model, loaded.config.model_type, folder)
     return model.eval(), description
 

@@ -24,6 +24,7 @@ from doctune.errors import CheckpointError, TrainingError
 from doctune.evaluation.schema import Windows, WindowWeight
 from doctune.examples import Example
 from doctune.files import atomic_path
+from doctune.heads.links import Link
 from doctune.metrics.single import Probabilities
 from doctune.models.classifier import Classifier
 from doctune.progress import Progress
@@ -65,7 +66,9 @@ def predict_documents(
                 logits = model(batch)
             else:
                 logits, added = model.explained(batch)
-                for place, weights in zip(places.tolist(), _weights(batch, logits, added), strict=True):
+                for place, weights in zip(
+                    places.tolist(), _weights(model.task.link, batch, logits, added), strict=True
+                ):
                     where = collator.places(documents, place)
                     if where:
                         windows[place] = _windows(where, weights)
@@ -84,13 +87,9 @@ def predict_documents(
     return probabilities, windows
 
 
-def _weights(batch: Batch, logits: torch.Tensor, added: torch.Tensor) -> list[list[float]]:
-    """What each window adds to the logit of its document's answer, above the mean of all classes; by document.
-
-    Only differences between logits mean anything: what a window adds to all of them decides nothing.
-    """
-    predicted = logits.argmax(dim=1)[batch.window_of]
-    weights = added.gather(1, predicted.unsqueeze(1)).squeeze(1) - added.mean(dim=1)
+def _weights(link: Link, batch: Batch, logits: torch.Tensor, added: torch.Tensor) -> list[list[float]]:
+    """How much each window speaks for its document's answer, by document."""
+    weights = link.evidence(logits[batch.window_of], added)
     counts = torch.bincount(batch.window_of, minlength=batch.num_documents).tolist()
     values = iter(weights.tolist())
     return [list(islice(values, count)) for count in counts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +26,13 @@ class Link(Protocol):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Float64 probabilities on the host, [D, C] from logits [D, num_outputs]."""
+        ...
+
+    def evidence(self, logits: Tensor, added: Tensor) -> Tensor:
+        """How much each window speaks for the answer of its document, [N].
+
+        `logits` [N, num_outputs] are those of the window's document, `added` [N, num_outputs] what the window adds.
+        """
         ...
 
 
@@ -54,6 +62,14 @@ class Softmax:
         """The classes' probabilities, [D, C], which add up to 1 for each document."""
         return torch.softmax(logits.cpu().double(), dim=-1)
 
+    def evidence(self, logits: Tensor, added: Tensor) -> Tensor:
+        """What a window adds to the logit of the answer, above the mean of all classes.
 
-LINKS = {"softmax": Softmax}
-"""The links by the names that targets have for them."""
+        Only differences between logits mean anything: what a window adds to all of them decides nothing.
+        """
+        answer = logits.argmax(dim=1, keepdim=True)
+        return added.gather(1, answer).squeeze(1) - added.mean(dim=1)
+
+
+LINKS: dict[str, Callable[..., Link]] = {"softmax": Softmax}
+"""The links by the names that targets have for them; each is made with `class_weights` and `label_smoothing`."""

@@ -61,7 +61,8 @@ def describe(settings: FinetuneSettings, model: Classifier, prepared: Prepared) 
     """What doctune.json says of a model."""
     data, features = settings.data, settings.features
     return Description(
-        doctune=__version__, labels=prepared.names, truncation=settings.truncation,
+        doctune=__version__, labels=prepared.names, answer=prepared.target.to_json(),
+        truncation=settings.truncation,
         layers=model.encoder.layers, num_layers=model.encoder.num_layers, **stored_parts(features),
         packing=model.encoder.packing, columns=TrainingColumns.of(data.model_dump()),
     )  # fmt: skip

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from doctune.config import Settings, did_you_mean
 from doctune.errors import ConfigError
@@ -97,17 +98,48 @@ class Target(Protocol):
         ...
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, ready for JSON, from which `doctune.targets.from_json` makes the target."""
+        """Plain values, ready for JSON, from which `doctune.targets.from_json` makes the target, with its `names`."""
         ...
 
 
-KINDS = {"single": SingleTarget}
+class BoundTarget(Protocol):
+    """The class of a kind of answer: how a target is made of the labels of training, and of what was stored."""
+
+    def bind(self, texts: Iterable[str | None], order: Sequence[str] | None) -> Target:
+        """As `TargetSettings.bind`."""
+        ...
+
+    def from_json(self, tree: Mapping[str, Any]) -> Target:
+        """What `Target.to_json` was made from, with the classes as `labels`."""
+        ...
+
+
+KINDS: dict[str, BoundTarget] = {"single": SingleTarget}
+"""The kinds of answers by name; to add one is a line here."""
+
+
+class _Kind:
+    """The name of a kind of answer, as a setting has it."""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What may stand here."""
+        return tuple(KINDS)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def check(self, value: Any) -> str:
+        """The value itself, if it may stand here."""
+        if value not in KINDS:
+            raise ValueError(f"give {' or '.join(KINDS)}, found {value!r}")
+        return str(value)
 
 
 class TargetSettings(Settings):
     """What a label is, and what becomes of one that training lacks."""
 
-    target: Literal["single"] = Field("single", description="what a label is; single: one class of several")
+    target: Annotated[str, _Kind()] = Field("single", description="what a label is; single: one class of several")
     unseen_labels: Unseen = Field(
         "error",
         description="a label of validation or test that training lacks; count: the document counts as an error",
@@ -123,7 +155,10 @@ class TargetSettings(Settings):
 
 
 def from_json(tree: Mapping[str, Any]) -> Target:
-    """The target that `Target.to_json` describes; a `ConfigError` for a kind that is not known."""
+    """The target that `Target.to_json` describes, with its classes as `labels`.
+
+    Raises `ConfigError` for a kind that is not known.
+    """
     kind = tree.get("target", "single")
     if kind not in KINDS:
         raise ConfigError(f"target: no such kind of label {kind!r}{did_you_mean(str(kind), KINDS)}")

@@ -107,10 +107,10 @@ class SingleTarget:
         }  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
-        """The kind and the classes."""
-        return {"target": self.kind, "labels": list(self.names)}
+        """The kind; the classes are stored beside it."""
+        return {"target": self.kind}
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> SingleTarget:
-        """What `to_json` was made from."""
+        """What `to_json` was made from, with the classes as `labels`."""
         return cls(tuple(tree["labels"]))
