@@ -158,6 +158,7 @@ class OurLoop:
         settings = OptimizerSettings()
         factor = make_schedule(ScheduleSettings(), feed.steps)
         self.max_grad_norm = settings.max_grad_norm
+        self.factor = factor
         self.optimizer = make_optimizer(groups, settings, factor, clips_per_tensor)
         self._step, self._behind = self.optimizer.step, math.nan
         self.optimizer.step = self._timed_step  # type: ignore[method-assign]
@@ -174,7 +175,7 @@ class OurLoop:
 
         run = TrainingSetup(
             model=self.model, feed=self.feed, budget=Budget("step", self.feed.steps), evaluate_after=(),
-            bar=("step", self.feed.steps), optimizer=self.optimizer,
+            bar=("step", self.feed.steps), optimizer=self.optimizer, factor=self.factor,
             max_grad_norm=self.max_grad_norm, device=self.device, seed=self.seed,
         )  # fmt: skip
         torch.autograd.backward = noted

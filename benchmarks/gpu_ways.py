@@ -159,7 +159,7 @@ def doctune_loop(bench: Bench, case: Case, blocks: Blocks, ready: Sequence[Batch
     run = TrainingSetup(
         model=case.model, feed=feed, budget=Budget("step", blocks.total), evaluate_after=(),
         bar=("step", blocks.total), optimizer=make_optimizer(case.groups, settings, factor, case.clips_per_tensor),
-        max_grad_norm=settings.max_grad_norm, device=bench.device, seed=bench.seed,
+        factor=factor, max_grad_norm=settings.max_grad_norm, device=bench.device, seed=bench.seed,
     )  # fmt: skip
     bench.forget_peak()
     train(run, None, MetricsLog(bench.scratch / "logs" / "metrics.jsonl"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from doctune.classifier.folder import (
     Description,
     TrainingColumns,
+    is_sentence_model,
     is_standard,
     link_model,
     load_model,
@@ -30,6 +31,7 @@ from doctune.encoders.resolve import resolve_encoder
 from doctune.errors import CheckpointError
 from doctune.models.classifier import TASK, Classifier, build_classifier
 from doctune.models.standard import STANDARD
+from doctune.pooling.layers import LayerPooling
 from doctune.settings import EncoderSettings, TruncationSettings
 from doctune.tensors import Batch
 
@@ -237,6 +239,19 @@ def test_a_standard_head_stays_transformers_own(family_folder: Callable[[str], P
     ]  # fmt: skip
     assert "transformers as its own classifier" in who_loads(tmp_path / "model")
     assert resolve_encoder(str(tmp_path / "model")) == tmp_path / "model"
+
+
+@pytest.mark.parametrize("token_pooling", ["pooler", "mean"])
+def test_a_layer_pooling_of_ones_own_is_nobody_elses(token_pooling: str, family_folder: Callable[[str], Path]) -> None:
+    class Doubled(LayerPooling):
+        def forward(self, layers: Sequence[torch.Tensor]) -> torch.Tensor:
+            return 2 * layers[0]
+
+    model, _, _ = make(family_folder("bert"), token_pooling)
+    assert is_standard(model) or is_sentence_model(model)
+    model.task.layer_pooling = Doubled(32, 1)
+    assert not is_standard(model)
+    assert not is_sentence_model(model)
 
 
 def test_a_linked_model_is_the_whole_model(family_folder: Callable[[str], Path], batch: Batch, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from doctune.files import atomic_folder, write_json
 from doctune.heads.links import LINKS, Softmax
 from doctune.models.classifier import TASK, Classifier, build_classifier
 from doctune.models.standard import STANDARD
+from doctune.pooling import layers
 from doctune.pooling.tokens import Mean, Pooler
 from doctune.readers.datasets import known_name
 from doctune.settings import BiLstmSettings, Column, EncoderSettings, FeatureSettings, TruncationSettings
@@ -165,17 +166,22 @@ def is_standard(model: Classifier) -> bool:
 
     Not with windows: it would read one sequence, and knows nothing of several.
     """
-    encoder, task = model.encoder, model.task
-    last_alone = encoder.layers == (encoder.num_layers - 1,)
-    one_of_several = isinstance(task.link, Softmax)
-    return one_of_several and task.window_pooling is None and isinstance(task.token_pooling, Pooler) and last_alone
+    task = model.task
+    return isinstance(task.link, Softmax) and type(task.token_pooling) is Pooler and _reads_last_layer(model)
 
 
 def is_sentence_model(model: Classifier) -> bool:
     """Whether the vectors that the head sees are those of a sentence-transformers model with mean pooling."""
+    return type(model.task.token_pooling) is Mean and _reads_last_layer(model)
+
+
+def _reads_last_layer(model: Classifier) -> bool:
+    """Whether the head sees pooled tokens of the last layer as they are: every pooling of layers here leaves one alone,
+    one of the user's own may not.
+    """
     encoder, task = model.encoder, model.task
-    last_alone = encoder.layers == (encoder.num_layers - 1,)
-    return task.window_pooling is None and isinstance(task.token_pooling, Mean) and last_alone
+    leaves_alone = type(task.layer_pooling).__module__ == layers.__name__
+    return leaves_alone and task.window_pooling is None and encoder.layers == (encoder.num_layers - 1,)
 
 
 def who_loads(folder: Path) -> str:

@@ -48,6 +48,9 @@ def _given(call: Call) -> MultitaskSettings:
 
 def _run(call: Call) -> None:
     settings = _given(call)
+    from pathlib import Path
+
+    from doctune.classifier.folder import who_loads
     from doctune.report.multitask import summary_table
     from doctune.runs.multitasking import run
 
@@ -55,7 +58,8 @@ def _run(call: Call) -> None:
     print(summary_table(report))
     print(f"\nreport  {settings.output}/multitask.html\ntable   {settings.output}/multitask.md")
     for task in report["tasks"]:
-        print(f"model   {settings.output}/{task['kept']}/{task['name']}/model")
+        model = f"{settings.output}/{task['kept']}/{task['name']}/model"
+        print(f"model   {model}\nloaded by {who_loads(Path(model).expanduser())}")
 
 
 def _dry_run(call: Call) -> str:
