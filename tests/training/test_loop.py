@@ -244,3 +244,22 @@ def test_batches_made_ahead_are_the_same(run: Run, tmp_path: Path, monkeypatch: 
     ahead, _ = run(epochs=2)
     assert torch.equal(weights(plain), weights(ahead))
     assert made == list(range(outcome.steps))
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3])
+def test_patience_is_over_after_so_many_validations_in_a_row(run: Run, patience: int) -> None:
+    """Of any scores: one that is better begins the count anew."""
+    random = np.random.default_rng(patience)
+    lengths = set()
+    for _ in range(4):
+        scores = np.round(random.random(8) + np.arange(8) / 12, 1).tolist()
+        expected, best, without = len(scores), -1.0, 0
+        for number, score in enumerate(scores):
+            best, without = (score, 0) if score > best else (best, without + 1)
+            if without == patience:
+                expected = number + 1
+                break
+        _, outcome = run(iter(scores), epochs=8, batch_size=20, patience=patience)
+        assert len(outcome.records) == expected
+        lengths.add(expected)
+    assert len(lengths) > 1
