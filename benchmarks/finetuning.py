@@ -56,7 +56,8 @@ from doctune.settings import (
     TruncationSettings,
 )
 from doctune.store.build import build_shard
-from doctune.store.splits import Dataset, label_names, make_dataset
+from doctune.store.splits import Dataset, make_dataset
+from doctune.targets import TargetSettings
 from doctune.tensors import Batch
 from doctune.text.tokenizer import TextTokenizer
 from doctune.training.budget import Budget
@@ -116,7 +117,7 @@ def read_texts(
     examples = list(source.read())
     chosen = seeding.generator(seed, "benchmark").permutation(len(examples))[: (rounds * steps + 1) * batch_size]
     shard = build_shard([examples[place] for place in chosen], tokenizer, shards, data, show_progress=False).shard
-    dataset = make_dataset(data, shard, label_names(shard, source.labels))
+    dataset = make_dataset(data, shard, TargetSettings().bind(shard.column("label"), source.labels))
     collator = make_collator(tokenizer, TruncationSettings(max_seq_len=max_seq_len))
     return Texts(dataset, collator, batch_size, steps, rounds, seed)
 

@@ -26,6 +26,7 @@ from doctune.files import open_text
 from doctune.settings import TruncationSettings
 from doctune.store.build import build_shard
 from doctune.store.splits import Dataset, make_dataset
+from doctune.targets import SingleTarget
 from doctune.text.tokenizer import TextTokenizer
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
@@ -257,7 +258,7 @@ def labelled(bench: Bench, number: int, mean: float, most: int) -> Dataset:
         texts = random_texts(tokenizer, number, mean, most, bench.seed)
     examples = [Example(str(place), text, LABELS[place % len(LABELS)]) for place, text in enumerate(texts)]
     shard = build_shard(examples, tokenizer, bench.scratch / "shards", "train", show_progress=False).shard
-    return make_dataset("train", shard, LABELS)
+    return make_dataset("train", shard, SingleTarget(LABELS))
 
 
 def random_texts(tokenizer: TextTokenizer, number: int, mean: float, most: int, seed: int) -> list[str]:

@@ -35,6 +35,7 @@ from doctune.models.classifier import WINDOWS_PER_PASS, Classifier, build_classi
 from doctune.settings import EncoderSettings, LayerwiseSettings, OptimizerSettings, TruncationSettings
 from doctune.store.build import build_shard
 from doctune.store.splits import make_dataset
+from doctune.targets import SingleTarget
 from doctune.tensors import Batch
 from doctune.text.tokenizer import TextTokenizer
 from doctune.training.layerwise import parameter_groups
@@ -78,7 +79,7 @@ def batch_of(tokenizer: TextTokenizer, collator: Collator, texts: list[str]) -> 
     with tempfile.TemporaryDirectory(prefix="doctune-") as folder:
         examples = [Example(str(i), text, str(i % 2)) for i, text in enumerate(texts)]
         shard = build_shard(examples, tokenizer, Path(folder), "train", show_progress=False).shard
-        return collator(make_dataset("train", shard, ("0", "1")), np.arange(len(texts)))
+        return collator(make_dataset("train", shard, SingleTarget(("0", "1"))), np.arange(len(texts)))
 
 
 def step(model: Classifier, optimizer: torch.optim.Optimizer, batch: Batch, device: Device) -> None:

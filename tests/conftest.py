@@ -217,12 +217,12 @@ def golden_classifier(golden: Path, golden_bert: Path) -> Callable[..., Any]:
         model = build_classifier(loaded, "pooler" if pooled or over_layers else "cls", kind, num_labels)
         with torch.no_grad():
             name = head.split(" ")[0]
-            model.head.linear.weight.copy_(heads[f"{name}.weight"])
-            model.head.linear.bias.copy_(heads[f"{name}.bias"])
+            model.task.head.linear.weight.copy_(heads[f"{name}.weight"])
+            model.task.head.linear.bias.copy_(heads[f"{name}.bias"])
             if over_layers:
                 prefix = "attention_over_layers."
                 state = {k.removeprefix(prefix): v for k, v in heads.items() if k.startswith(prefix)}
-                model.layer_pooling.load_state_dict(state)
+                model.task.layer_pooling.load_state_dict(state)
         return model
 
     return make

@@ -190,6 +190,8 @@ def test_a_dry_run_reports_bad_data(
     flags = ("finetune", "--train", tiny_csv(), "--encoder", "any", "--output", tmp_path / "run", "--dry-run")
     assert run(*flags, "--test", tiny_csv("test.csv", classes=("neg", "pos", "odd"))) == 2
     assert "test: class 'odd' does not occur in training" in capsys.readouterr().err
+    assert run(*flags, "--test", tmp_path / "test.csv", "--unseen-labels", "count") == 0
+    assert "# test: 8 documents of a class that training lacks ('odd') count as errors\n" in capsys.readouterr().out
     assert run(*flags, "--text", "words") == 2
     assert "no column 'words'" in capsys.readouterr().err
 

@@ -10,6 +10,7 @@ import pytest
 from doctune.examples import Example
 from doctune.store.build import build_shard
 from doctune.store.splits import Dataset, make_dataset
+from doctune.targets import SingleTarget
 from doctune.text.tokenizer import TextTokenizer
 
 
@@ -25,6 +26,7 @@ def dataset_of(tmp_path: Path, tokenizer: TextTokenizer) -> Callable[..., Datase
     def make(texts: Sequence[str | tuple[str, str]]) -> Dataset:
         pairs = [(text, None) if isinstance(text, str) else text for text in texts]
         examples = [Example(str(i), a, str(i % 2), text_pair=b) for i, (a, b) in enumerate(pairs)]
-        return make_dataset("train", build_shard(examples, tokenizer, tmp_path / "shards", "train").shard, ("0", "1"))
+        shard = build_shard(examples, tokenizer, tmp_path / "shards", "train").shard
+        return make_dataset("train", shard, SingleTarget(("0", "1")))
 
     return make

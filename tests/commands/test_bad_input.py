@@ -81,6 +81,34 @@ def test_a_class_that_training_lacks(fails: Callable[..., str], tiny_csv: MakeCs
     error = fails(tiny_csv(), f"--{split}", other)
     assert error.startswith(f"{split}: class 'unheard' (1 documents, first other.csv:25)")
     assert "training has neg, pos" in error
+    assert error.endswith("give --unseen-labels count")
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_class_that_training_lacks_is_counted_where_that_is_asked_for(
+    finetune: Cli, tiny_csv: MakeCsv, tmp_path: Path, split: str
+) -> None:
+    """Nothing but the figures of that set differs from a run without the document: what is trained is the same."""
+    other = write(tmp_path / "other.csv", ROWS)
+    plain = finetune(tiny_csv(), f"--{split}", other, "--select", "last", "--output", tmp_path / "plain")
+    assert plain.code == 0, plain.err
+    write(other, ROWS + "new film,unheard\n")
+    done = finetune(
+        tiny_csv(), f"--{split}", other, "--select", "last", "--output", tmp_path / "counted",
+        "--unseen-labels", "count",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    line = f"{split}: 1 document of a class that training lacks ('unheard') counts as an error"
+    assert line in done.err
+    before, report = (json.loads((tmp_path / n / "report.json").read_text()) for n in ("plain", "counted"))
+    assert f"{line}." in report["warnings"]
+    assert report["recipe"] == before["recipe"] | {"unseen_labels": "count"}
+    figures, without = report[split], before[split]
+    assert (figures["unseen"], figures["count"]) == (1, without["count"] + 1)
+    assert figures["accuracy"] == pytest.approx(without["accuracy"] * without["count"] / figures["count"])
+    assert (figures["loss"], figures["confusion"]) == (pytest.approx(without["loss"]), without["confusion"])
+    models = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("plain", "counted")]
+    assert models[0] == models[1]
 
 
 def test_some_empty_documents_are_left_out_and_counted(finetune: Cli, tmp_path: Path) -> None:

@@ -65,6 +65,28 @@ def test_an_unknown_class(cli: Cli, trained: Path, tmp_path: Path) -> None:
     assert not figures.exists()
 
 
+def test_an_unknown_class_is_counted_where_that_is_asked_for(cli: Cli, trained: Path, tmp_path: Path) -> None:
+    lines = (trained.parent / "test.csv").read_text().splitlines()
+    (tmp_path / "new.csv").write_text("\n".join([*lines, "9,bad,film", "10,bad,film"]) + "\n")
+    assert "give --unseen-labels count" in cli("evaluate", trained, tmp_path / "new.csv").error
+    figures, predictions = tmp_path / "figures.json", tmp_path / "predictions.jsonl"
+    done = cli(
+        "evaluate", trained, tmp_path / "new.csv", "--unseen-labels", "count", "--output", figures,
+        "--predictions", predictions, "--against", trained,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "2 documents of classes that training lacks ('9', '10') count as errors" in done.err
+    assert "unseen      2 of classes that training lacks" in done.out
+    assert "+0.00 points of error" in done.out
+    written, reported = json.loads(figures.read_text()), report_of(trained)["test"]
+    errors = round(reported["error_percent"] * reported["count"] / 100) + 2
+    assert written["error_percent"] == pytest.approx(100 * errors / (reported["count"] + 2))
+    assert (written["unseen"], written["loss"]) == (2, pytest.approx(reported["loss"], rel=1e-6))
+    rows = [json.loads(line) for line in predictions.read_text().splitlines()]
+    assert [row["true_label"] for row in rows[-2:]] == ["9", "10"]
+    assert sum(row["label"] != row["true_label"] for row in rows) == errors
+
+
 def test_no_documents(cli: Cli, trained: Path, tmp_path: Path) -> None:
     (tmp_path / "new.csv").write_text("title,body,stars\n , ,3\n")
     assert "test: every document is empty" in cli("evaluate", trained, tmp_path / "new.csv").error

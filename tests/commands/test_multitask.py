@@ -16,10 +16,14 @@ import torch
 from safetensors.torch import load_file
 
 import doctune
+from doctune import seeding
 from doctune.cli import main
 from doctune.config import read_toml
+from doctune.encoders.load import load_encoder
 from doctune.errors import ConfigError, DataError
 from doctune.evaluation.comparison import read_answers
+from doctune.models.classifier import build_classifier
+from doctune.settings import EncoderSettings, MultitaskSettings, from_flat
 
 TASKS = {"films": ("neg", "pos"), "news": ("awful", "great", "goal")}
 SECONDS_TO_WAIT = 120
@@ -217,6 +221,26 @@ def test_the_command_line(
         assert description["truncation"]["max_seq_len"] == length
 
 
+def test_attention_over_windows_is_trained_and_saved(
+    settings: dict[str, Any], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """The saved weights are neither those that were drawn nor those of the other stage, and what answers has them."""
+    windows = {"truncation": "windows", "window_pooling": "attention", "max_seq_len": 8}
+    doctune.multitask(**{**settings, **windows, "layerwise": "none"})
+    torch.manual_seed(seeding.derive(42, "new layers"))
+    loaded = load_encoder(tiny_encoder, EncoderSettings(encoder="x"), (-1,))
+    for name, classes in TASKS.items():
+        drawn = build_classifier(loaded, "pooler", "concat", len(classes), window_pooling="attention").task
+        states = [weights(tmp_path / "run" / stage / name) for stage in ("joint", "continued")]
+        assert drawn.window_pooling is not None
+        for parameter, start in drawn.window_pooling.named_parameters():
+            stored = [state[f"window_pooling.{parameter}"] for state in states]
+            if parameter.endswith("linear_second.bias"):
+                continue  # softmax does not see it
+            assert not torch.equal(stored[0], start.detach()), parameter
+            assert not torch.equal(stored[1], stored[0]), parameter
+
+
 @pytest.mark.parametrize("shared", ["head+tail", "windows"])
 def test_one_task_in_windows_and_one_without(settings: dict[str, Any], shared: str, tmp_path: Path) -> None:
     films, news = settings["tasks"]
@@ -240,6 +264,31 @@ def test_one_task_in_windows_and_one_without(settings: dict[str, Any], shared: s
     assert {value for (name, _), value in read.items() if name == "films"} == {("windows", 2, "max")}
     assert {value for (name, _), value in read.items() if name == "news"} == {(without, 0, "mean")}
     assert '"windows"' in (run / "continued" / "films" / "predictions.jsonl").read_text()
+
+
+def test_unseen_labels_of_one_task(
+    settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    films, news = settings["tasks"]
+    test = Path(films["data"]["test"])
+    test.write_text(test.read_text() + "a film of another kind,unheard\n")
+    with pytest.raises(DataError, match=r"^task films: test: class 'unheard' .*--unseen-labels count$"):
+        doctune.multitask(**settings)
+    tasks = [{**films, "target": {"unseen_labels": "count"}}, news]
+    doctune.multitask(**{**settings, "tasks": tasks, "continuation_epochs": 0, "epochs": 1})
+    line = "test: 1 document of a class that training lacks ('unheard') counts as an error"
+    assert capsys.readouterr().err.count(line) == 1
+    reports = {name: json.loads((tmp_path / "run/joint" / name / "report.json").read_text()) for name in TASKS}
+    assert reports["films"]["test"]["unseen"] == 1
+    assert f"{line}." in reports["films"]["warnings"]
+    assert "unseen" not in reports["news"]["test"]
+    test = Path(news["data"]["test"])
+    test.write_text(test.read_text() + "news of another kind,unheard\n")
+    again = {**settings, "tasks": tasks, "output": str(tmp_path / "again")}
+    with pytest.raises(DataError, match="task news: test: class"):
+        doctune.multitask(**again)
+    shared = MultitaskSettings.build(from_flat({**settings, "unseen_labels": "count"}, MultitaskSettings))
+    assert [shared.task(task).target.unseen_labels for task in shared.tasks] == ["count", "count"]
 
 
 @pytest.mark.parametrize(

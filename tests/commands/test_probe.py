@@ -52,6 +52,25 @@ def test_a_probe_from_the_command_line(
     assert settings.features.layers == (advised["layer"],)
 
 
+def test_unseen_labels_are_errors_of_every_probe(
+    cli: Cli, tiny_csv: Callable[..., Path], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    train, held, other = tiny_csv(rows=40), tiny_csv("held.csv", rows=20), tmp_path / "other.csv"
+    other.write_text(held.read_text() + "a film of another kind,unheard\n")
+    probes = []
+    for validation in (held, other):
+        flags = ("--train", train, "--validation", validation, "--encoder", tiny_encoder, "--device", "cpu")
+        output = tmp_path / validation.stem
+        done = cli("probe", *flags, "--max-seq-len", 32, "--unseen-labels", "count", "--output", output)
+        assert done.code == 0, done.err
+        probes.append(json.loads((output / "probe.json").read_text()))
+        assert "--unseen-labels count" in probes[-1]["finetune"]
+    for before, cell in zip(*(probe["cells"] for probe in probes), strict=True):
+        assert cell["validation"]["errors"] == before["validation"]["errors"] + 1
+        assert cell["l2"] == before["l2"]
+    assert any("('unheard') counts as an error" in line for line in probes[1]["warnings"])
+
+
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_a_probe_is_a_logistic_regression_on_the_features_of_its_layer(
     tiny_csv: Callable[..., Path], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool

@@ -82,7 +82,7 @@ def test_layers_come_before_tokens(classifier: Callable[..., Classifier], pack: 
     with torch.no_grad():
         hidden = model.encoder(batch)
         mean = (hidden.layers[0] + hidden.layers[1]) / 2
-        torch.testing.assert_close(model.features(batch), model.token_pooling(mean, hidden))
+        torch.testing.assert_close(model.features(batch), model.task.token_pooling(mean, hidden))
 
 
 def test_the_sizes_are_those_of_the_settings() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from doctune.metrics.single import Metrics, compute, wilson_interval
+from doctune.metrics.single import NO_CLASS, Metrics, compute, wilson_interval
 
 MakeMetrics = Callable[..., Metrics]
 
@@ -86,6 +86,39 @@ def test_order_of_documents_and_of_classes_does_not_matter() -> None:
         assert getattr(renamed, name) == pytest.approx(getattr(base, name))
 
 
+def test_documents_of_unseen_classes_are_errors_and_nothing_else() -> None:
+    """Each figure as its docstring has it, against the same set without those documents."""
+    random = np.random.default_rng(5)
+    probabilities, labels = random.dirichlet(np.ones(3), 40), random.integers(0, 3, 40)
+    labels[[3, 17, 30]] = NO_CLASS
+    known = np.flatnonzero(labels != NO_CLASS)
+    metrics = compute(probabilities, labels, ("a", "b", "c"))
+    without = compute(probabilities[known], labels[known], ("a", "b", "c"))
+    assert (metrics.unseen, metrics.count, without.unseen, without.count) == (3, 40, 0, 37)
+    assert metrics.accuracy == pytest.approx(without.accuracy * 37 / 40)
+    assert metrics.error_interval_percent == wilson_interval(round(40 * (1 - metrics.accuracy)), 40)
+    assert (metrics.confusion, metrics.loss) == (without.confusion, without.loss)
+    predicted = np.bincount(probabilities.argmax(axis=1), minlength=3)
+    for row, before, count in zip(metrics.per_class, without.per_class, predicted, strict=True):
+        assert (row.support, row.recall, row.predicted) == (before.support, before.recall, count)
+        assert row.precision == pytest.approx(before.precision * before.predicted / row.predicted)
+    assert metrics.macro_f1 == pytest.approx(np.mean([row.f1 for row in metrics.per_class]))
+    assert metrics.macro_f1 < without.macro_f1
+
+
+def test_a_sure_answer_to_an_unseen_class_is_badly_calibrated() -> None:
+    sure = one_hot([0, 1, 0, 1], 2)
+    assert compute(sure, np.array([0, 1, NO_CLASS, NO_CLASS]), ("a", "b")).calibration_error == pytest.approx(0.5)
+
+
+def test_only_what_is_unseen_is_in_the_json() -> None:
+    sure = one_hot([0, 1, 0], 2)
+    assert "unseen" not in compute(sure, np.array([0, 1, 0]), ("a", "b")).to_json()
+    counted = compute(sure, np.array([0, 1, NO_CLASS]), ("a", "b"))
+    assert json.loads(json.dumps(counted.to_json()))["unseen"] == 1
+    assert Metrics.from_json(counted.to_json()) == counted
+
+
 def test_confusion_agrees_with_everything_else(metrics: MakeMetrics) -> None:
     made = metrics(7, 300, 0.8)
     confusion = np.array(made.confusion)
@@ -118,7 +151,8 @@ def test_half_precision_probabilities_are_fine() -> None:
         (np.ones((2, 2)), np.array([0]), "do not fit"),
         (np.ones((0, 2)), np.array([], dtype=int), "no documents"),
         (np.ones((1, 2)), np.array([2]), "must be 0..1"),
-        (np.ones((1, 2)), np.array([-1]), "must be 0..1"),
+        (np.ones((1, 2)), np.array([-2]), "must be 0..1"),
+        (np.ones((1, 2)), np.array([-1]), "no document is of a class"),
         (np.ones((1, 2)), np.array([0.0]), "integers"),
         (np.array([[np.nan, 1.0]]), np.array([0]), "NaN"),
     ],

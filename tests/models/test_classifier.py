@@ -5,12 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy
 
 from doctune.encoders.base import FAMILIES
 from doctune.encoders.load import load_encoder
-from doctune.heads.linear import LinearHead
 from doctune.models.classifier import Classifier, build_classifier
 from doctune.pooling.layers import LayerPooling
 from doctune.pooling.tokens import Attention, Cls, Max, Mean
@@ -49,17 +46,6 @@ def test_layer_poolings() -> None:
     torch.testing.assert_close(learned.weights(torch.stack(layers)).sum(0), torch.ones(3, 1))
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 1.0]])
-def test_loss_is_pytorchs_mean(smoothing: float, weights: list[float] | None) -> None:
-    head = LinearHead(nn.Identity(), 8, 3, 0.02, smoothing)
-    head.class_weights = None if weights is None else torch.tensor(weights)
-    logits, labels = torch.randn(10, 3), torch.randint(0, 3, (10,))
-    loss = head.loss(logits, labels)
-    expected = cross_entropy(logits, labels, head.class_weights, label_smoothing=smoothing)
-    torch.testing.assert_close(loss.sum / loss.count, expected)
-
-
 @pytest.fixture
 def model(tiny_encoder: Path) -> Classifier:
     loaded = load_encoder(tiny_encoder, EncoderSettings(encoder="x"), (-1,))
@@ -73,7 +59,7 @@ def test_a_frozen_encoder_gets_no_gradient(model: Classifier, pack: Callable[...
     losses, _ = model.losses(pack([[7, 8, 9], [8, 9]], labels=[0, 1]))
     losses["label"].sum.backward()
     with_gradient = {name for name, p in model.named_parameters() if p.grad is not None}
-    assert with_gradient == {"head.linear.weight", "head.linear.bias"}
+    assert with_gradient == {"task.head.linear.weight", "task.head.linear.bias"}
 
 
 def test_gradient_checkpointing_changes_nothing(tiny_encoder: Path, pack: Callable[..., Batch]) -> None:

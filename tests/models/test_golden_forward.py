@@ -48,7 +48,7 @@ def test_all_heads(forward: dict[str, Any], batch: Batch, golden_classifier: Cal
             ours = model(batch)
         torch.testing.assert_close(ours, logits, rtol=1e-5, atol=1e-5, msg=case["name"])
         labels = torch.tensor(case["labels"]) if "labels" in case else batch.labels
-        loss = model.head.loss(ours, labels)
+        loss = model.task.link.loss(ours, labels)
         assert float(loss.sum / loss.count) == pytest.approx(case["loss"], abs=1e-5), case["name"]
         seen += 1
     assert seen == 43
@@ -63,7 +63,7 @@ def test_cls_of_every_layer_and_attention_over_layers(
         states = model.encoder(batch)
         for layer, reference in zip(states.layers, expected["cls_by_layer"], strict=True):
             torch.testing.assert_close(Cls()(layer, states), reference, rtol=1e-5, atol=1e-5)
-        pooled = torch.stack([model.token_pooling(layer, states) for layer in states.layers])
+        pooled = torch.stack([model.task.token_pooling(layer, states) for layer in states.layers])
         torch.testing.assert_close(pooled, expected["attention_over_layers.pooled_by_layer"], rtol=1e-5, atol=1e-5)
-        weights = model.layer_pooling.weights(pooled).squeeze(2)
+        weights = model.task.layer_pooling.weights(pooled).squeeze(2)
         torch.testing.assert_close(weights, expected["attention_over_layers.weights_by_layer"], rtol=1e-5, atol=1e-5)

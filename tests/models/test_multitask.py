@@ -42,7 +42,7 @@ def test_the_originals_four_tasks(golden: Path, golden_bert: Path, pack: Callabl
     )
     assert len(cases) == 4
     for case in cases:
-        head = model.classifiers[case["name"]].head.linear
+        head = model.classifiers[case["name"]].task.head.linear
         with torch.no_grad():
             head.weight.copy_(heads[f"{case['head']}.weight"])
             head.bias.copy_(heads[f"{case['head']}.bias"])
@@ -70,8 +70,8 @@ def test_a_batch_trains_its_own_head_and_the_encoder(model: MultitaskModel, pack
     losses, logits = model.losses(batch)
     assert logits.shape == (2, 3)
     losses["b"].sum.backward()
-    assert model.classifiers["a"].head.linear.weight.grad is None
-    assert model.classifiers["b"].head.linear.weight.grad is not None
+    assert model.classifiers["a"].task.head.linear.weight.grad is None
+    assert model.classifiers["b"].task.head.linear.weight.grad is not None
     assert all(p.grad is not None for n, p in model.encoder.named_parameters() if "layer.0" in n)
 
 
@@ -80,14 +80,18 @@ def test_every_parameter_has_a_rate_and_heads_have_the_highest(model: MultitaskM
     listed = [p for group in groups for p in group["params"]]
     assert len(listed) == len({id(p) for p in listed}) == len(list(model.parameters()))
     for classifier in model.classifiers.values():
-        rate = next(g["lr"] for g in groups if any(p is classifier.head.linear.weight for p in g["params"]))
+        rate = next(g["lr"] for g in groups if any(p is classifier.task.head.linear.weight for p in g["params"]))
         assert rate == 1e-3
     assert table[0].part == "pooling and head"
 
 
 def test_training_and_freezing_reach_every_classifier(model: MultitaskModel) -> None:
     def modes() -> set[bool]:
-        return {module.training for c in model.classifiers.values() for module in (c, c.head, c.token_pooling)}
+        return {
+            module.training
+            for c in model.classifiers.values()
+            for module in (c, c.task, c.task.head, c.task.token_pooling)
+        }
 
     model.eval()
     assert modes() == {False}
@@ -96,6 +100,6 @@ def test_training_and_freezing_reach_every_classifier(model: MultitaskModel) -> 
     model.freeze_encoder()
     assert not any(c.encoder.training for c in model.classifiers.values())
     assert not any(p.requires_grad for p in model.encoder.parameters())
-    assert all(c.head.linear.weight.requires_grad for c in model.classifiers.values())
+    assert all(c.task.head.linear.weight.requires_grad for c in model.classifiers.values())
     values: Any = [c.encoder_frozen for c in model.classifiers.values()]
     assert values == [True, True]

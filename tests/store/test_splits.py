@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from doctune.errors import DataError
-from doctune.examples import label_order
 from doctune.store.shards import Shard
-from doctune.store.splits import Dataset, choose_examples, hold_out, label_names, make_dataset
+from doctune.store.splits import Dataset, choose_examples, hold_out, make_dataset, unseen_line
+from doctune.targets import SingleTarget, TargetSettings
 
 ShardOf = Callable[..., Shard]
 
 
 def dataset(shard: Shard) -> Dataset:
-    return make_dataset("train", shard, label_names(shard, None))
+    return make_dataset("train", shard, TargetSettings().bind(shard.column("label")))
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
@@ -125,54 +121,38 @@ def test_too_few_of_the_few_or_too_many(shard_of: ShardOf) -> None:
         choose_examples(whole, 16, 0)
 
 
-@pytest.mark.parametrize(
-    ("labels", "order"),
-    [
-        (["10", "9", "1"], ("1", "9", "10")),
-        (["-1", "2", "0"], ("-1", "0", "2")),
-        (["b", "a", "C"], ("C", "a", "b")),
-        (["10", "9", "x"], ("10", "9", "x")),
-    ],
-)
-def test_order_of_labels(shard_of: ShardOf, labels: list[str], order: tuple[str, ...]) -> None:
-    assert label_names(shard_of(labels * 2), None) == order
-
-
-def test_a_known_order_is_used_if_it_holds_every_class(shard_of: ShardOf) -> None:
-    shard = shard_of(["b", "a", "c"])
-    assert label_names(shard, ("c", "b", "a", "never seen")) == ("c", "b", "a", "never seen")
-    assert label_names(shard, ("c", "b")) == ("a", "b", "c")
-
-
-def test_labels_of_equal_value_have_one_order() -> None:
-    code = "from doctune.examples import label_order; print(label_order({'1', '01', '001', '+1', '0001'}))"
-    seen = Counter(
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": str(seed)},
-            capture_output=True,
-            check=True,
-        ).stdout
-        for seed in range(4)
-    )
-    assert len(seen) == 1
-    assert label_order({"2", "1"}) == ("1", "2")
-
-
-def test_one_class_is_not_enough(shard_of: ShardOf) -> None:
-    with pytest.raises(DataError, match=r"^train: two classes or more are needed, found only 'same'"):
-        label_names(shard_of(["same"] * 5), None)
-
-
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_an_unknown_class_names_class_and_document(shard_of: ShardOf, split: str) -> None:
     shard = shard_of(["a", "b", "c", "c", "z"])
     with pytest.raises(
         DataError, match=rf"^{split}: class 'c' \(2 documents, first d2\) and 1 more classes .*training has a, b"
     ):
-        make_dataset(split, shard, ("a", "b"))
-    unlabelled = make_dataset(split, shard, ("a", "b"), labelled=False)
+        make_dataset(split, shard, SingleTarget(("a", "b")))
+    unlabelled = make_dataset(split, shard, SingleTarget(("a", "b")), labelled=False)
     assert unlabelled.labels.tolist() == [0, 1, -1, -1, -1]
+
+
+def test_unseen_classes_are_counted_where_that_is_asked_for(shard_of: ShardOf) -> None:
+    shard = shard_of(["a", "b", "c", "c", "z"])
+    with pytest.raises(DataError, match=r"give --unseen-labels count$"):
+        make_dataset("test", shard, SingleTarget(("a", "b")))
+    counted = make_dataset("test", shard, SingleTarget(("a", "b")), unseen_labels="count")
+    assert counted.unseen() == {"c": 2, "z": 1}
+    assert counted.label_texts() == ["a", "b", "c", "c", "z"]
+    assert counted.per_class() == {"a": 1, "b": 1}
+    assert unseen_line("test", counted.unseen()) == (
+        "test: 3 documents of classes that training lacks ('c', 'z') count as errors"
+    )
+    assert counted.take(np.array([0, 4])).unseen() == {"z": 1}
+    with pytest.raises(DataError, match=r"^test: none of 3 documents is of a class that training has; .* x, y$"):
+        make_dataset("test", shard_of(["a", "b", "c"]), SingleTarget(("x", "y")), unseen_labels="count")
+
+
+def test_the_few_keep_their_share_of_unseen_documents(shard_of: ShardOf) -> None:
+    shard = shard_of(["a"] * 40 + ["b"] * 40 + ["unseen"] * 20)
+    whole = make_dataset("test", shard, SingleTarget(("a", "b")), unseen_labels="count")
+    few = choose_examples(whole, 10, 3)
+    assert (few.per_class(), few.unseen().total()) == ({"a": 4, "b": 4}, 2)
 
 
 def test_taking_documents(shard_of: ShardOf) -> None:

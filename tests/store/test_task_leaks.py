@@ -11,6 +11,7 @@ from doctune.examples import Example
 from doctune.store.build import build_shard
 from doctune.store.splits import Dataset, make_dataset
 from doctune.store.task_leaks import find_leaks, without
+from doctune.targets import SingleTarget
 from doctune.text.tokenizer import TextTokenizer
 
 LONG = "the food was good and the service was great but the place is so very bad that we have not been there for long"
@@ -23,7 +24,7 @@ def tokenizer(tiny_encoder: Path) -> TextTokenizer:
 
 def dataset(name: str, texts: Sequence[str], tokenizer: TextTokenizer, folder: Path) -> Dataset:
     examples = [Example(f"{name}-{i}", text, str(i % 2)) for i, text in enumerate(texts)]
-    return make_dataset(name, build_shard(examples, tokenizer, folder, name, False).shard, ("0", "1"))
+    return make_dataset(name, build_shard(examples, tokenizer, folder, name, False).shard, SingleTarget(("0", "1")))
 
 
 def test_equal_and_nearly_equal_texts_of_any_task(tokenizer: TextTokenizer, tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_labels_of_a_seed_are_nested(given: dict[str, Any], adapted: Path) -> No
         for run in cell.runs:
             own = FinetuneSettings.build({**run.job.settings, "output": "nowhere"})
             tokenizer = TextTokenizer.load(Path(own.encoder.encoder))
-            parts = split(own, read_documents(own.data, tokenizer), own.training.seed)
+            parts = split(own, read_documents(own.data, own.target, tokenizer), own.training.seed)
             drawn[cell.row, run.seed, cell.column] = {*parts.train.ids(), *parts.validation.ids()}
     columns = [column.name for column in ready.study.columns]
     assert columns == ["10 labels", "20 labels (0.5)", "40 labels (all)"]

@@ -16,10 +16,12 @@ from doctune.devices import choose_device
 from doctune.encoders.load import load_encoder
 from doctune.errors import CheckpointError, TrainingError
 from doctune.examples import Example
+from doctune.heads.links import Softmax
 from doctune.models.classifier import Classifier, build_classifier
 from doctune.settings import EncoderSettings, LayerwiseSettings, OptimizerSettings, TrainingSettings
 from doctune.store.build import build_shard
 from doctune.store.splits import Dataset, make_dataset
+from doctune.targets import SingleTarget
 from doctune.text.tokenizer import TextTokenizer
 from doctune.text.truncation import HeadOnly
 from doctune.training import loop
@@ -64,7 +66,7 @@ def dataset(tokenizer: TextTokenizer, tmp_path_factory: pytest.TempPathFactory) 
     words = (("awful", "neg"), ("great", "pos"))
     examples = [Example(f"doc-{i}", f"{words[i % 2][0]} film " + "good " * (i % 7), words[i % 2][1]) for i in range(20)]
     built = build_shard(examples, tokenizer, tmp_path_factory.mktemp("shards"), "train")
-    return make_dataset("train", built.shard, ("neg", "pos"))
+    return make_dataset("train", built.shard, SingleTarget(("neg", "pos")))
 
 
 @pytest.fixture
@@ -118,7 +120,7 @@ def test_accumulation_with_class_weights(tiny_encoder: Path, dataset: Dataset, c
     torch.manual_seed(0)
     loaded = load_encoder(tiny_encoder, EncoderSettings(encoder="x", dropout=0.0), (-1,))
     model = build_classifier(loaded, "mean", "concat", 2, dropout=0.0)
-    model.head.class_weights = torch.tensor([0.2, 3.0])
+    model.task.link = Softmax(torch.tensor([0.2, 3.0]))
     places = np.arange(20)
     whole = model.losses(collator(dataset, places))[0]["label"]
     parts = [model.losses(collator(dataset, part))[0]["label"] for part in (places[:3], places[3:])]
@@ -169,7 +171,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_documents
     texts = ["great film"] * 5 + ["the war film"] + ["awful film"] * 6
     examples = [Example(f"doc-{i}", text, "pos" if i < 6 else "neg") for i, text in enumerate(texts)]
     shard = build_shard(examples, tokenizer, tmp_path, "train").shard
-    dataset = make_dataset("train", shard, ("neg", "pos"))
+    dataset = make_dataset("train", shard, SingleTarget(("neg", "pos")))
     loaded = load_encoder(tiny_encoder, EncoderSettings(encoder="x"), (-1,))
     model = build_classifier(loaded, "mean", "concat", 2)
     with torch.no_grad():
@@ -226,6 +228,19 @@ def test_a_checkpoint_of_another_run_is_refused(run: Run, tmp_path: Path) -> Non
     run(iter([0.1, 0.2]), checkpoints=Checkpoints(tmp_path / "checkpoint", 0.0, "one"))
     with pytest.raises(CheckpointError, match="another recipe"):
         run(iter([0.1, 0.2]), checkpoints=Checkpoints(tmp_path / "checkpoint", 0.0, "two"))
+
+
+@pytest.mark.parametrize("number", [None, 1, 3])
+def test_a_checkpoint_of_another_version_is_refused_in_one_line(run: Run, tmp_path: Path, number: int | None) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoint", 0.0, "one")
+    run(iter([0.1, 0.2]), checkpoints=checkpoints)
+    path = tmp_path / "checkpoint" / "state.json"
+    content = json.loads(path.read_text())
+    del content["format"]
+    path.write_text(json.dumps(content if number is None else {**content, "format": number}))
+    with pytest.raises(CheckpointError, match=r"another version of doctune.*start again with a new --output$") as error:
+        run(iter([0.1, 0.2]), checkpoints=checkpoints)
+    assert "\n" not in str(error.value)
 
 
 def test_no_checkpoint_before_its_time(run: Run, tmp_path: Path) -> None:

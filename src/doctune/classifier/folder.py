@@ -20,12 +20,13 @@ from doctune.config import Settings
 from doctune.encoders.load import load_encoder
 from doctune.errors import CheckpointError, ConfigError
 from doctune.files import atomic_folder, write_json
-from doctune.models.classifier import Classifier, build_classifier
+from doctune.models.classifier import TASK, Classifier, build_classifier
 from doctune.models.standard import STANDARD
 from doctune.pooling.layers import Kind
 from doctune.pooling.tokens import Pooler
 from doctune.pooling.windows import Kind as WindowKind
 from doctune.settings import BiLstmSettings, EncoderSettings, TruncationSettings
+from doctune.targets import Target, from_json
 
 DESCRIPTION = "doctune.json"
 WEIGHTS = "model.safetensors"
@@ -49,6 +50,11 @@ class Description(Settings):
     columns: dict[str, Any] = Field(default_factory=dict, description="how the training data was read")
 
     @property
+    def target(self) -> Target:
+        """What an answer is."""
+        return from_json({"labels": self.labels})
+
+    @property
     def windows(self) -> WindowKind | None:
         """How windows are pooled, or None where every document is one."""
         return self.window_pooling if self.truncation.truncation == "windows" else None
@@ -59,9 +65,9 @@ def is_standard(model: Classifier) -> bool:
 
     Not with windows: it would read one sequence, and knows nothing of several.
     """
-    encoder = model.encoder
+    encoder, task = model.encoder, model.task
     last_alone = encoder.layers == (encoder.num_layers - 1,)
-    return model.window_pooling is None and isinstance(model.token_pooling, Pooler) and last_alone
+    return task.window_pooling is None and isinstance(task.token_pooling, Pooler) and last_alone
 
 
 def save_model(model: Classifier, config: Any, description: Description, tokenizer: Any, folder: Path) -> None:
@@ -84,8 +90,9 @@ def _names(model: Classifier, kind: str) -> dict[str, str]:
         renamed += [("token_pooling.norm.", f"{standard.norm}.")]
     names = {}
     for name in model.state_dict():
-        old, new = next(((o, n) for o, n in renamed if name.startswith(o)), ("", ""))
-        names[name] = new + name.removeprefix(old)
+        plain = name.removeprefix(TASK)
+        old, new = next(((o, n) for o, n in renamed if plain.startswith(o)), ("", ""))
+        names[name] = new + plain.removeprefix(old)
     return names
 
 
@@ -133,7 +140,7 @@ def load_model(folder: Path, packing: Literal["auto", "packed", "padded"] = "aut
     settings = EncoderSettings(encoder=str(folder), packing=packing)
     loaded = load_encoder(folder, settings, description.layers, description.num_layers)
     model = build_classifier(
-        loaded, description.token_pooling, description.layer_pooling, len(description.labels),
+        loaded, description.token_pooling, description.layer_pooling, description.target.num_outputs,
         window_pooling=description.windows, bilstm=description.bilstm,
     )  # fmt: skip
     load_weights(model, loaded.config.model_type, folder)

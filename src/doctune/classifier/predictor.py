@@ -27,7 +27,8 @@ from doctune.metrics.single import Probabilities
 from doctune.models.classifier import Classifier
 from doctune.progress import Progress
 from doctune.store.build import NothingToReadError, build_shard
-from doctune.store.splits import Dataset, make_dataset
+from doctune.store.splits import Dataset, make_dataset, unseen_line
+from doctune.targets.base import Target, Unseen
 from doctune.tensors import Batch
 from doctune.text.tokenizer import TextTokenizer
 
@@ -73,7 +74,7 @@ def predict_windows(
                     where = collator.places(dataset, place)
                     if where:
                         windows[place] = _windows(where, weights)
-        probabilities[places] = torch.softmax(logits.cpu().double(), dim=-1).numpy()
+        probabilities[places] = model.task.link.probabilities(logits).numpy()
         if progress:
             progress.advance(min(size * len(places), len(dataset) - progress.count))
     if progress:
@@ -109,7 +110,7 @@ def _windows(places: Sequence[tuple[int, int]], weights: Sequence[float]) -> lis
 
 
 def prediction_rows(
-    ids: Sequence[str], names: tuple[str, ...], probabilities: Probabilities, labels: Sequence[int] | None = None,
+    ids: Sequence[str], target: Target, probabilities: Probabilities, labels: Sequence[str | None] | None = None,
     windows: Mapping[int, list[WindowWeight]] | None = None,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """One dict a document: id, predicted label, its probability, all probabilities, and the true label if known.
@@ -117,14 +118,11 @@ def prediction_rows(
     `windows` by place are added to the documents that have several.
     """
     for place, (identity, row) in enumerate(zip(ids, probabilities, strict=True)):
-        best = int(row.argmax())
-        true = -1 if labels is None else int(labels[place])
+        true = None if labels is None else labels[place]
         yield {
             "id": identity,
-            "label": names[best],
-            "probability": round(float(row[best]), 6),
-            "probabilities": {name: round(float(p), 6) for name, p in zip(names, row, strict=True)},
-            **({"true_label": names[true]} if true >= 0 else {}),
+            **target.row(row),
+            **({} if true is None else {"true_label": true}),
             **({"windows": windows[place]} if windows and place in windows else {}),
         }
 
@@ -134,7 +132,7 @@ def write_predictions(
 ) -> None:
     """`prediction_rows` of a data set as JSON lines."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for row in prediction_rows(dataset.ids(), dataset.names, probabilities, dataset.labels.tolist(), windows):
+        for row in prediction_rows(dataset.ids(), dataset.target, probabilities, dataset.label_texts(), windows):
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
@@ -153,12 +151,18 @@ class Predictor:
         """The classes, in the order of the columns of `predict_proba`."""
         return self.description.labels
 
-    def dataset(self, examples: Iterable[Example], folder: Path, name: str, labelled: bool = False) -> Dataset:
+    def dataset(
+        self, examples: Iterable[Example], folder: Path, name: str, labelled: bool = False,
+        unseen_labels: Unseen = "error",
+    ) -> Dataset:  # fmt: skip
         """Examples as a data set of this model, with its shard in `folder`."""
         built = build_shard(examples, self.tokenizer, folder, name, show_progress=labelled)
         if labelled and built.left_out_empty:
             print(f"{name}: left out {built.left_out_empty:,} empty documents", file=sys.stderr)
-        return make_dataset(name, built.shard, self.labels, labelled)
+        dataset = make_dataset(name, built.shard, self.description.target, labelled, unseen_labels)
+        if labelled and (unseen := dataset.unseen()):
+            print(unseen_line(name, unseen), file=sys.stderr)
+        return dataset
 
     def predict_proba(self, texts: Sequence[str | tuple[str, str]]) -> Probabilities:
         """Class probabilities [D, C] of texts or text pairs, columns as in `labels`.
@@ -171,7 +175,8 @@ class Predictor:
 
     def predict(self, texts: Sequence[str | tuple[str, str]]) -> list[str]:
         """The most probable label of each text."""
-        return [self.labels[i] for i in self.predict_proba(texts).argmax(axis=1)]
+        target = self.description.target
+        return [target.text(answer) for answer in target.decide(self.predict_proba(texts))]
 
     def _probabilities(self, examples: list[Example], what: str | None = None) -> tuple[Probabilities, Windows]:
         result = np.full((len(examples), len(self.labels)), 1.0 / len(self.labels))
@@ -198,7 +203,7 @@ class Predictor:
 
     def _rows(self, examples: list[Example], what: str | None) -> Iterator[dict[str, Any]]:
         probabilities, windows = self._probabilities(examples, what)
-        return prediction_rows([e.id for e in examples], self.labels, probabilities, windows=windows)
+        return prediction_rows([e.id for e in examples], self.description.target, probabilities, windows=windows)
 
 
 def load(model: str | Path, device: str = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto") -> Predictor:

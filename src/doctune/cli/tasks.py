@@ -24,8 +24,8 @@ tasks.toml has a part for each task, with all the settings of `doctune finetune`
   truncation = { max_seq_len = 256 }
 """
 SECTIONS = {
-    "": "run", "encoder": "encoder", "truncation": "long texts", "features": "features", "optimizer": "optimiser",
-    "schedule": "schedule", "layerwise": "layers' learning rates", "training": "training",
+    "": "run", "target": "labels", "encoder": "encoder", "truncation": "long texts", "features": "features",
+    "optimizer": "optimiser", "schedule": "schedule", "layerwise": "layers' learning rates", "training": "training",
     "sampling": "mixture of the tasks", "leaks": "leak guard", "continuation": "each task alone, afterwards",
 }  # fmt: skip
 

@@ -44,8 +44,9 @@ CORPUS_SECTIONS = {
     "": "corpus", "reading": "reading", "sentences": "sentences", "leaks": "leak guard",
 }  # fmt: skip
 SECTIONS = {
-    "": "run", "data": "data", "encoder": "encoder", "truncation": "long texts", "features": "features",
-    "optimizer": "optimiser", "schedule": "schedule", "layerwise": "layers' learning rates", "training": "training",
+    "": "run", "data": "data", "target": "labels", "encoder": "encoder", "truncation": "long texts",
+    "features": "features", "optimizer": "optimiser", "schedule": "schedule", "layerwise": "layers' learning rates",
+    "training": "training",
 }  # fmt: skip
 PRETRAIN_USAGE = """
   doctune pretrain --corpus DIR --encoder DIR_OR_ID --output DIR [--steps N | --tokens N | --minutes N] [any setting]

@@ -14,6 +14,10 @@ def evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", metavar="FILE", help="write the figures as JSON")
     command.add_argument("--predictions", metavar="FILE", help="write each document's prediction as JSON lines")
     command.add_argument("--against", metavar="MODEL", help="another model: the difference in error, with an interval")
+    command.add_argument(
+        "--unseen-labels", choices=["error", "count"], default="error",
+        help="a label that the model does not know; count: the document counts as an error (default: error)",
+    )  # fmt: skip
     reading(command)
     command.set_defaults(run=_run_evaluate)
 
@@ -21,7 +25,10 @@ def evaluate(command: argparse.ArgumentParser) -> None:
 def _run_evaluate(args: Arguments) -> None:
     from doctune.commands.evaluate import main as evaluate
 
-    evaluate(args.model, args.data, args.device, args.output, args.predictions, args.against, reading_given(args))
+    evaluate(
+        args.model, args.data, args.device, args.output, args.predictions, args.against, reading_given(args),
+        args.unseen_labels,
+    )  # fmt: skip
 
 
 def predict(command: argparse.ArgumentParser) -> None:
@@ -92,7 +99,8 @@ PROBE_EXAMPLES = """examples:
   doctune probe --dataset trec --data TREC --encoder minilm --max-seq-len 64 --output runs/trec-probe
 """
 PROBE_SECTIONS = {
-    "": "run", "data": "data", "encoder": "encoder", "truncation": "long texts", "training": "computing",
+    "": "run", "data": "data", "target": "labels", "encoder": "encoder", "truncation": "long texts",
+    "training": "computing",
 }  # fmt: skip
 
 

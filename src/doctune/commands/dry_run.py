@@ -9,7 +9,8 @@ from doctune.config import to_toml
 from doctune.errors import DataError
 from doctune.readers import sources
 from doctune.settings import DataSettings, FinetuneSettings
-from doctune.store.splits import number_of_examples, order_classes
+from doctune.store.splits import HOW_TO_COUNT, number_of_examples, unseen_line
+from doctune.targets import TargetSettings
 
 
 def describe(settings: FinetuneSettings) -> str:
@@ -18,7 +19,7 @@ def describe(settings: FinetuneSettings) -> str:
     A run fills in the settings that depend on the encoder. Reads the data once, and raises the errors that a run would
     raise about it.
     """
-    lines, documents = data_lines(settings.data)
+    lines, documents = data_lines(settings.data, settings.target)
     training = settings.training
     if training.tokens_per_batch is None:
         steps = math.ceil(documents / training.batch_size / training.accumulation * training.epochs)
@@ -26,7 +27,7 @@ def describe(settings: FinetuneSettings) -> str:
     return "\n".join([to_toml(settings).rstrip(), "", "# what would run", *lines, f"# output: {settings.output}"])
 
 
-def data_lines(data: DataSettings) -> tuple[list[str], int]:
+def data_lines(data: DataSettings, target: TargetSettings) -> tuple[list[str], int]:
     """What the data files hold, as comments, and about how many documents there are to train on."""
     lines = []
     counts: dict[str, Counter[str | None]] = {}
@@ -38,15 +39,18 @@ def data_lines(data: DataSettings) -> tuple[list[str], int]:
         if not labels.total():
             raise DataError(f"{split}: every document is empty; check the file and the text column")
     train = counts["train"]
-    names = order_classes({label for label in train if label is not None}, found["train"].labels)
+    names = target.bind(train, found["train"].labels).names
     shown = ", ".join(f"{name} ({train[name]:,})" for name in names[:12]) + (", ..." if len(names) > 12 else "")
     lines.append(f"# {len(names)} classes: {shown}")
     for split, labels in counts.items():
-        unknown = sorted(str(label) for label in labels if label not in train)
-        if unknown:
+        unseen = Counter({str(label): count for label, count in labels.items() if label not in train})
+        if unseen and target.unseen_labels == "error":
             raise DataError(
-                f"{split}: class {unknown[0]!r} does not occur in training; training has {', '.join(names)}"
+                f"{split}: class {min(unseen)!r} does not occur in training; training has {', '.join(names)}; "
+                f"{HOW_TO_COUNT}"
             )
+        if unseen:
+            lines.append(f"# {unseen_line(split, unseen)}")
     documents, of_what = train.total(), "train"
     wanted = data.train_examples
     if wanted is not None:

@@ -16,65 +16,69 @@ from doctune.commands.predict import data_settings
 from doctune.errors import DataError
 from doctune.evaluation.intervals import paired_bootstrap
 from doctune.files import write_json
-from doctune.metrics.single import Metrics, Probabilities, compute
+from doctune.metrics.single import Metrics, Probabilities
 from doctune.readers import open_source
+from doctune.targets.base import Labels, Target, Unseen
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a model answers to labelled documents: probabilities [D, C], labels [D], and the classes' names."""
+    """What a model answers to labelled documents: probabilities [D, C], labels [D, ...], and what these mean."""
 
     probabilities: Probabilities
-    labels: npt.NDArray[np.int64]
-    names: tuple[str, ...]
+    labels: Labels
+    target: Target
 
     def metrics(self) -> Metrics:
         """The figures."""
-        return compute(self.probabilities, self.labels, self.names)
+        return self.target.measure(self.probabilities, self.labels)
 
     def correct(self) -> npt.NDArray[np.bool_]:
         """Whether each answer is right, [D]."""
-        return np.asarray(self.probabilities.argmax(axis=1) == self.labels)
+        return self.target.correct(self.probabilities, self.labels)
 
 
 def evaluate(
-    model: str | Path, data: str | Path, *, device: str = "auto", predictions: str | Path | None = None, **reading: Any
-) -> Metrics:
+    model: str | Path, data: str | Path, *, device: str = "auto", predictions: str | Path | None = None,
+    unseen_labels: Unseen = "error", **reading: Any,
+) -> Metrics:  # fmt: skip
     """Error, accuracy, F1 and confusion of a model on the labelled documents of a file.
 
     The file is read as the training data was, except for the `reading` settings given. `predictions`: a JSONL file to
-    write each document's prediction to. Raises `DataError` for a class that the model does not know.
+    write each document's prediction to. Raises `DataError` for a class that the model does not know, unless
+    `unseen_labels` is "count": then its documents count as errors.
     """
-    return answer(model, data, device, reading, predictions).metrics()
+    return answer(model, data, device, reading, predictions, unseen_labels).metrics()
 
 
 def answer(
-    model: str | Path, data: str | Path, device: str, reading: dict[str, Any], predictions: str | Path | None = None
-) -> Answers:
+    model: str | Path, data: str | Path, device: str, reading: dict[str, Any], predictions: str | Path | None = None,
+    unseen_labels: Unseen = "error",
+) -> Answers:  # fmt: skip
     """Run a model on the labelled documents of a file."""
     predictor = load(model, device)
     settings = data_settings(predictor.description, str(data), **reading)
     source = open_source(str(data), settings, "test")
     with tempfile.TemporaryDirectory(prefix="doctune-") as folder:
-        dataset = predictor.dataset(source.read(), Path(folder), "test", labelled=True)
+        dataset = predictor.dataset(source.read(), Path(folder), "test", True, unseen_labels)
         probabilities, windows = predict_windows(
             predictor.model, dataset, predictor.collator, predictor.device, "evaluate"
         )
         if predictions is not None:
             write_predictions(Path(predictions), dataset, probabilities, windows)
-    return Answers(probabilities, dataset.labels, dataset.names)
+    return Answers(probabilities, dataset.labels, dataset.target)
 
 
 def main(
     model: str, data: str, device: str, output: str | None, predictions: str | None, against: str | None,
-    reading: dict[str, Any],
+    reading: dict[str, Any], unseen_labels: Unseen = "error",
 ) -> None:  # fmt: skip
     """The command: print the figures, compare with another model and write them as JSON where asked."""
-    answers = answer(model, data, device, reading, predictions)
+    answers = answer(model, data, device, reading, predictions, unseen_labels)
     metrics = answers.metrics()
     print(table(metrics))
     if against is not None:
-        other = answer(against, data, device, reading)
+        other = answer(against, data, device, reading, unseen_labels=unseen_labels)
         if len(other.labels) != len(answers.labels):
             raise DataError(f"{data}: the two models do not find the same documents empty, so they cannot be compared")
         points, low, high = paired_bootstrap(answers.correct(), other.correct())
@@ -90,6 +94,7 @@ def table(metrics: Metrics) -> str:
     width = max(12, *(len(row.name) for row in metrics.per_class))
     lines = [
         f"documents   {metrics.count:,}",
+        *([f"unseen      {metrics.unseen:,} of classes that training lacks, all errors"] if metrics.unseen else []),
         f"error       {metrics.error_percent:.2f} % (95 % interval {low:.2f} to {high:.2f})",
         f"macro-F1    {metrics.macro_f1:.4f}",
         "",

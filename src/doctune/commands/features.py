@@ -27,7 +27,7 @@ from doctune.encoders.resolve import resolve_encoder
 from doctune.errors import ConfigError, DataError, TrainingError
 from doctune.examples import Example
 from doctune.files import atomic_path, stem
-from doctune.models.classifier import TOKEN_POOLINGS
+from doctune.models.task_module import TOKEN_POOLINGS
 from doctune.pooling.tokens import Pooler
 from doctune.progress import Progress, duration
 from doctune.readers import open_source
@@ -37,6 +37,7 @@ from doctune.settings import DataSettings, FeatureFileSettings, TruncationSettin
 from doctune.store.build import NothingToReadError, build_shard
 from doctune.store.features import FeatureForm, FeatureRows, Vectors, feature_writer
 from doctune.store.splits import make_dataset
+from doctune.targets import SingleTarget
 from doctune.tensors import Batch, HiddenStates
 from doctune.text.tokenizer import TextTokenizer
 from doctune.version import __version__
@@ -162,7 +163,7 @@ class FeatureEncoder:
             except NothingToReadError:
                 pass
             else:
-                dataset = make_dataset("documents", shard, (), labelled=False)
+                dataset = make_dataset("documents", shard, SingleTarget(()), labelled=False)
                 ids = dataset.ids()
                 for batch, states in self.extractor.states(dataset, progress):
                     for row, one in zip(batch.rows.tolist(), self.vectors(batch, states), strict=True):
@@ -247,7 +248,7 @@ def open_encoder(settings: FeatureFileSettings) -> FeatureEncoder:
 
 def _pooler(folder: Path, description: Description | None, dense: nn.Linear | None, kind: str) -> nn.Module:
     if description is not None:
-        pooling = load_model(folder)[0].token_pooling
+        pooling = load_model(folder)[0].task.token_pooling
         if isinstance(pooling, Pooler):
             return pooling
     elif dense is not None:

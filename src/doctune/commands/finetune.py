@@ -64,7 +64,7 @@ def _run(settings: FinetuneSettings, command: str, resume: bool, documents: Docu
         facts = environment(device, command, world.size)
         world.broadcast_from_rank0(lambda: begin(output, settings, encoder_folder, training.seeds, resume, facts))
         if documents is None:
-            documents = read(settings.data, found, tokenizer, output / "shards", world)
+            documents = read(settings.data, settings.target, found, tokenizer, output / "shards", world)
         first, count = training.seed, training.seeds
         seeds = range(first, first + count)
         folders = [output if count == 1 else output / f"seed-{seed}" for seed in seeds]

@@ -24,7 +24,7 @@ from doctune.runs import directory, reporting
 from doctune.runs.fit import Fitted, fit
 from doctune.runs.joint import FREE_TO_CHANGE, train_jointly
 from doctune.runs.tasks import Task, find, left_out_line, prepare, resolve
-from doctune.settings import MultitaskSettings, flat_names, from_flat
+from doctune.settings import MultitaskSettings, dotted_fields, flat_names, from_flat
 from doctune.text.tokenizer import TextTokenizer
 
 SEEN = "joint/seen.json"
@@ -145,13 +145,14 @@ def alone(settings: MultitaskSettings, task: Task) -> Task:
 def recipe(settings: MultitaskSettings) -> dict[str, str | int | float | bool | None]:
     """The settings that make the recipe, flat, with the names of the command line."""
     shown: dict[str, str | int | float | bool | None] = {}
+    fields = dotted_fields(MultitaskSettings)
     for name, dotted in flat_names(MultitaskSettings).items():
         if dotted.startswith(ELSEWHERE):
             continue
         value: Any = settings
         for part in dotted.split("."):
             value = getattr(value, part)
-        if value is not None:
+        if value is not None and not reporting.hidden(dotted, value, fields[dotted].default):
             shown[name] = ", ".join(map(str, value)) if isinstance(value, tuple) else value
     return shown
 

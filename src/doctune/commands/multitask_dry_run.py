@@ -21,7 +21,7 @@ def describe(settings: MultitaskSettings) -> str:
     sizes = []
     for task in settings.tasks:
         try:
-            found, documents = data_lines(task.data)
+            found, documents = data_lines(task.data, settings.task(task).target)
         except UserError as error:
             raise type(error)(f"task {task.name}: {error}") from None
         lines += [f"# task {task.name}", *found]

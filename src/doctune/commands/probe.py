@@ -23,7 +23,7 @@ from doctune.errors import TrainingError, UserError
 from doctune.evaluation.probe import TOKEN_POOLINGS as NAMES
 from doctune.evaluation.probe import Answers, Probe, advise, judge, sentences
 from doctune.files import no_space_is_one_line
-from doctune.models.classifier import TOKEN_POOLINGS
+from doctune.models.task_module import TOKEN_POOLINGS
 from doctune.progress import Progress
 from doctune.readers import sources
 from doctune.report.probe import summary_table, write_probe
@@ -33,7 +33,7 @@ from doctune.runs.extraction import Extractor
 from doctune.runs.fit import FEWEST_TO_CHOOSE_BY, validation_documents
 from doctune.runs.resolve import resolve
 from doctune.settings import FinetuneSettings, ProbeSettings, dotted_fields, from_flat
-from doctune.store.splits import Dataset
+from doctune.store.splits import Dataset, unseen_line
 from doctune.training.logistic import choose_logistic
 from doctune.version import __version__
 
@@ -66,7 +66,8 @@ def run(settings: ProbeSettings, command: str) -> Probe:
         with no_space_is_one_line(output):
             output.mkdir(parents=True, exist_ok=True)
         write_toml(output / "config.toml", settings)
-        prepared = split(resolved, read(settings.data, found, tokenizer, output / "shards"), settings.training.seed)
+        documents = read(settings.data, settings.target, found, tokenizer, output / "shards")
+        prepared = split(resolved, documents, settings.training.seed)
         loaded = load_encoder(folder, resolved.encoder, "all")
         extractor = Extractor(loaded.encoder.to(device.torch).eval(), collator, device)
         with tempfile.TemporaryDirectory(prefix=".features-", dir=output) as scratch:
@@ -138,7 +139,12 @@ def _encode(extractor: Extractor, dataset: Dataset, into: Features, progress: Pr
 
 def probes(features: dict[str, Features], prepared: Prepared, device: Device) -> list[Answers]:
     """A logistic regression for every layer and pooling, layer by layer."""
-    labels = {name: torch.from_numpy(part.labels).to(device.torch) for name, part in prepared.parts().items()}
+    parts, target = prepared.parts(), prepared.target
+    train = torch.from_numpy(prepared.train.labels).to(device.torch)
+    # A label that training lacks has no likelihood: its document counts as an error, and not in the loss.
+    known = target.known(prepared.validation.labels)
+    to_choose_by = slice(None) if known.all() else torch.from_numpy(np.flatnonzero(known)).to(device.torch)
+    held_out = torch.from_numpy(prepared.validation.labels).to(device.torch)[to_choose_by]
     layers = features["train"].shape[0]
     answers = []
     with Progress(layers * len(NAMES), "probes", "probes") as progress:
@@ -148,11 +154,12 @@ def probes(features: dict[str, Features], prepared: Prepared, device: Device) ->
                 raise TrainingError(
                     f"layer {layer}: the encoder gives numbers that are not finite; try --precision fp32"
                 )
-            held_out = (x["validation"], labels["validation"])
-            model = choose_logistic(x["train"], labels["train"], len(prepared.names), held_out)
+            model = choose_logistic(x["train"], train, target.num_outputs, (x["validation"][to_choose_by], held_out))
             logits = {part: model.logits(values) for part, values in x.items() if part != "train"}
-            correct = {part: (said.argmax(dim=1) == labels[part]).cpu().numpy() for part, said in logits.items()}
-            loss = float(cross_entropy(logits["validation"], labels["validation"]))
+            correct = {
+                part: target.correct(rows.cpu().double().numpy(), parts[part].labels) for part, rows in logits.items()
+            }
+            loss = float(cross_entropy(logits["validation"][to_choose_by], held_out))
             answers.append(Answers(layer, name, model.l2, loss, correct["validation"], correct.get("test")))
             progress.advance(1)
     return answers
@@ -179,8 +186,7 @@ def finetune_command(settings: ProbeSettings, layer: int, token_pooling: str) ->
 
 def _majority_error(prepared: Prepared) -> float:
     """Error on validation of always answering the class that training has most of, in percent."""
-    largest = np.bincount(prepared.train.labels).argmax()
-    return float(100 * np.mean(prepared.validation.labels != largest))
+    return prepared.target.constant_error(prepared.train.labels, prepared.validation.labels)
 
 
 def _warnings(prepared: Prepared, highest_error: float) -> list[str]:
@@ -190,6 +196,7 @@ def _warnings(prepared: Prepared, highest_error: float) -> list[str]:
             f"{validation_documents(len(prepared.validation), 'tell')} little: give more with --validation or a "
             f"larger --validation-fraction"
         )
+    warnings += [unseen_line(name, unseen) for name, part in prepared.parts().items() if (unseen := part.unseen())]
     if highest_error >= _majority_error(prepared):
         warnings.append("not even the best probe is clearly better than always answering the largest class")
     return warnings

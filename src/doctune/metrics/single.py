@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ import numpy.typing as npt
 Probabilities = npt.NDArray[np.float64]
 CALIBRATION_BINS = 15
 SMALLEST_PROBABILITY = 1e-12
+NO_CLASS = -1
+"""The label of a document that is of none of the classes."""
 
 
 class ClassMetricsJson(TypedDict):
@@ -38,6 +40,7 @@ class MetricsJson(TypedDict):
     calibration_error: float
     per_class: list[ClassMetricsJson]
     confusion: list[list[int]]
+    unseen: NotRequired[int]
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Metrics:
     """How a model did on one labelled set.
 
     `accuracy`, `macro_f1` and `calibration_error` are 0..1, `error_percent` and its 95 % Wilson interval are percent,
-    `loss` is the mean negative log-likelihood in nats. `confusion[true][predicted]` counts documents.
+    `loss` is the mean negative log-likelihood in nats. `confusion[true][predicted]` counts documents. `unseen` of the
+    `count` documents are of no class that the model knows; what that does to the figures says `compute`.
     """
 
     count: int
@@ -69,10 +73,14 @@ class Metrics:
     calibration_error: float
     per_class: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]
+    unseen: int = 0
 
     def to_json(self) -> MetricsJson:
-        """Plain dicts, lists and numbers, ready for JSON."""
-        return cast(MetricsJson, _listed(asdict(self)))
+        """Plain dicts, lists and numbers, ready for JSON; `unseen` only where there are such documents."""
+        fields = asdict(self)
+        if not self.unseen:
+            del fields["unseen"]
+        return cast(MetricsJson, _listed(fields))
 
     @classmethod
     def from_json(cls, value: MetricsJson) -> Metrics:
@@ -91,8 +99,15 @@ def compute(probabilities: npt.NDArray[Any], labels: npt.NDArray[Any], names: tu
     """Metrics of `probabilities` [D, C] against integer `labels` [D]; `names` [C] are the classes.
 
     Macro-F1 is the mean over classes that occur among labels or predictions, so that a class absent from a small
-    set does not count as a failure; a division by zero gives 0. Raises `ValueError` where the shapes disagree, the
-    set is empty, a label is no class, or a probability is not finite.
+    set does not count as a failure; a division by zero gives 0.
+
+    A document whose label is `NO_CLASS` is of a class that the model does not know. It is an error in `accuracy`, in
+    `error_percent` and its interval, and in the calibration error, and it counts among what is predicted as the class
+    that it is taken for, whose precision and F1 it lowers. It has no class of its own in macro-F1, no row in
+    `confusion`, and no part in `loss`, because a class without a probability has no likelihood.
+
+    Raises `ValueError` where the shapes disagree, no document is of a class, a label is no class, or a probability is
+    not finite.
     """
     given = np.asarray(probabilities, dtype=np.float64)
     truth = np.asarray(labels)
@@ -100,12 +115,14 @@ def compute(probabilities: npt.NDArray[Any], labels: npt.NDArray[Any], names: tu
     truth = truth.astype(np.int64)
     count, size = given.shape
     predictions = given.argmax(axis=1)
-    confusion = np.bincount(truth * size + predictions, minlength=size * size).reshape(size, size)
-    hits, support, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    known = np.flatnonzero(truth != NO_CLASS)
+    of_known = truth[known]
+    confusion = np.bincount(of_known * size + predictions[known], minlength=size * size).reshape(size, size)
+    hits, support, predicted = confusion.diagonal(), confusion.sum(axis=1), np.bincount(predictions, minlength=size)
     precision, recall = _ratio(hits, predicted), _ratio(hits, support)
     f1 = _ratio(2 * hits, support + predicted)
     errors = count - int(hits.sum())
-    of_truth = np.clip(given[np.arange(count), truth], SMALLEST_PROBABILITY, 1.0)
+    of_truth = np.clip(given[known, of_known], SMALLEST_PROBABILITY, 1.0)
     return Metrics(
         count=count,
         accuracy=1 - errors / count,
@@ -119,6 +136,7 @@ def compute(probabilities: npt.NDArray[Any], labels: npt.NDArray[Any], names: tu
             for i, name in enumerate(names)
         ),
         confusion=tuple(tuple(int(cell) for cell in row) for row in confusion),
+        unseen=count - len(known),
     )
 
 
@@ -147,8 +165,10 @@ def _check(probabilities: npt.NDArray[Any], labels: npt.NDArray[Any], size: int)
         raise ValueError("no documents to evaluate")
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels must be integers, found {labels.dtype}")
-    if labels.min() < 0 or labels.max() >= size:
+    if labels.min() < NO_CLASS or labels.max() >= size:
         raise ValueError(f"labels must be 0..{size - 1}, found {labels.min()}..{labels.max()}")
+    if labels.max() == NO_CLASS:
+        raise ValueError("no document is of a class that the model knows")
     if not np.isfinite(probabilities).all():
         raise ValueError("probabilities hold NaN or infinity")
 

@@ -1,56 +1,37 @@
-"""The classifier: encoder, pooling over tokens, over layers and over windows, head."""
+"""The classifier: an encoder, and what one task has on it."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from doctune.encoders.base import FAMILIES
-from doctune.encoders.dropout import ByteDropout
 from doctune.encoders.load import Loaded
 from doctune.encoders.packed import TransformersEncoder
-from doctune.heads.bilstm import BiLstm
-from doctune.heads.linear import LinearHead
+from doctune.heads.links import Link
 from doctune.models.base import EncoderModel
 from doctune.models.pieces import encode_pieces
-from doctune.pooling.layers import Kind, LayerPooling
-from doctune.pooling.tokens import Attention, Cls, Max, Mean, Pooler
+from doctune.models.task_module import TaskModule, build_task_module
+from doctune.pooling.layers import Kind
 from doctune.pooling.windows import Kind as WindowKind
-from doctune.pooling.windows import WindowPooling
 from doctune.settings import BiLstmSettings
 from doctune.tensors import Batch, HiddenStates, Loss, one_token_each
 
 # Full windows that are encoded at a time, where documents have several: as many as the paper's batch has texts.
 WINDOWS_PER_PASS = 24
-TOKEN_POOLINGS = {"cls": Cls, "mean": Mean, "max": Max}
+TASK = "task."
+"""Where the weights of the task module stand in a classifier's state; on disk their names do without."""
 
 
 class Classifier(EncoderModel):
-    """Packed batch in, logits [D, C] out.
+    """Packed batch in, logits [D, num_outputs] out."""
 
-    Tokens are pooled in every chosen layer first, then the layers: "max over the last four layers" is the maximum of
-    their [CLS] vectors, as in the paper. The pooler, if chosen, is shared by the layers. Only a BiLSTM in place of the
-    token pooling comes after the layers: it reads one vector a token. Windows come last; `window_pooling` is None where
-    every document is one window.
-    """
-
-    def __init__(
-        self, encoder: TransformersEncoder, token_pooling: nn.Module, layer_pooling: LayerPooling, head: LinearHead,
-        window_pooling: WindowPooling | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, encoder: TransformersEncoder, task: TaskModule) -> None:
         super().__init__(encoder)
-        self.token_pooling, self.layer_pooling, self.head = token_pooling, layer_pooling, head
-        self.window_pooling = window_pooling
+        self.task = task
         self.windows_per_pass = WINDOWS_PER_PASS
 
     def features(self, batch: Batch) -> Tensor:
         """What the head sees: [D, F]."""
-        vectors = self.window_vectors(batch)
-        if batch.num_windows == batch.num_documents:
-            return vectors
-        assert self.window_pooling is not None, "documents of several windows need a window pooling"
-        pooled: Tensor = self.window_pooling(vectors, batch.window_of, batch.num_documents)
-        return pooled
+        return self.task.features(self.window_vectors(batch), batch)
 
     def window_vectors(self, batch: Batch) -> Tensor:
         """The vector of each window: [N, F].
@@ -62,121 +43,58 @@ class Classifier(EncoderModel):
         bound = self.windows_per_pass * batch.max_seqlen
         if batch.num_windows == batch.num_documents or batch.num_tokens <= bound:
             return self._encode(batch)
-        parts = (self.encoder, self.token_pooling, self.layer_pooling)
+        parts = (self.encoder, *self.task.first_stage)
         trained = any(parameter.requires_grad for part in parts for parameter in part.parameters())
         return encode_pieces(self._encode, list(batch.pieces(bound)), trained)
 
     def _encode(self, batch: Batch) -> Tensor:
         with self.encoder_grad():
             states = self._states(batch)
-        if isinstance(self.token_pooling, BiLstm):
-            read: Tensor = self.token_pooling(self.layer_pooling(states.layers), states)
-            return read
-        pooled: Tensor = self.layer_pooling([self.token_pooling(layer, states) for layer in states.layers])
-        return pooled
+        return self.task.vectors(states)
 
     def _states(self, batch: Batch) -> HiddenStates:
-        """The chosen layers' hidden states; those of the first tokens where only these are pooled, from one layer."""
-        if len(self.encoder.layers) == 1 and isinstance(self.token_pooling, Cls | Pooler):
+        """The chosen layers' hidden states; those of the first tokens where the task reads no others."""
+        if self.task.reads_first_tokens_only:
             return one_token_each(self.encoder.read(batch, batch.cu_seqlens[:-1]))
         states: HiddenStates = self.encoder(batch)
         return states
 
     def forward(self, batch: Batch) -> Tensor:
-        logits: Tensor = self.head(self.features(batch))
-        return logits
+        return self.task.answer(self.window_vectors(batch), batch)
 
     def explained(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Logits [D, C], and what each window adds to its document's: [N, C], in sum the logits without the bias.
-
-        Exact for every window pooling in evaluation mode, because the head is linear.
-        """
-        assert not self.training
-        assert self.window_pooling is not None
-        vectors = self.window_vectors(batch)
-        logits: Tensor = self.head(self.window_pooling(vectors, batch.window_of, batch.num_documents))
-        shares = self.window_pooling.shares(vectors, batch.window_of, batch.num_documents)
-        with torch.autocast(shares.device.type, enabled=False):
-            return logits, shares @ self.head.linear.weight.float().t()
+        """Logits, and what each window adds to its document's: [N, num_outputs]; see `TaskModule.explained`."""
+        return self.task.explained(self.window_vectors(batch), batch)
 
     def losses(self, batch: Batch) -> tuple[dict[str, Loss], Tensor]:
-        """The loss of a labelled batch by name, and the logits it came from: [D, C]."""
+        """The loss of a labelled batch by name, and the logits it came from: [D, num_outputs]."""
         assert batch.labels is not None
         logits = self(batch)
-        return {"label": self.head.loss(logits, batch.labels)}, logits
+        return {"label": self.task.link.loss(logits, batch.labels)}, logits
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """What the loss will be divided by, known before it is computed."""
         assert batch.labels is not None
-        return {"label": self.head.count(batch.labels)}
+        return {"label": self.task.link.count(batch.labels)}
 
     def freeze_encoder(self, frozen: bool = True) -> None:
         """As for every model; a pooler that came with the encoder belongs to it."""
         super().freeze_encoder(frozen)
-        if isinstance(self.token_pooling, Pooler) and self.token_pooling.pretrained:
-            self.token_pooling.requires_grad_(not frozen)
+        self.task.freeze_pretrained(frozen)
 
 
 def build_classifier(
     loaded: Loaded,
     token_pooling: str,
     layer_pooling: Kind,
-    num_labels: int,
-    label_smoothing: float = 0.0,
+    num_outputs: int,
+    link: Link | None = None,
     dropout: float | None = None,
     window_pooling: WindowKind | None = None,
     bilstm: BiLstmSettings | None = None,
 ) -> Classifier:
-    """Put a classifier on a loaded encoder; new layers are drawn from the current random state.
-
-    `window_pooling` is needed where documents have several windows. `bilstm`: a BiLSTM of these sizes reads the tokens,
-    in place of `token_pooling`.
-    """
-    encoder, config = loaded.encoder, loaded.config
-    std = getattr(config, "initializer_range", 0.02)
-    layers = LayerPooling(layer_pooling, len(encoder.layers), encoder.hidden_size)
-    reader = None if bilstm is None else BiLstm(layers.output_size, bilstm)
-    head = LinearHead(
-        ByteDropout(_dropout_rate(config) if dropout is None else dropout),
-        layers.output_size if reader is None else reader.output_size,
-        num_labels,
-        std,
-        label_smoothing,
-    )
-    tokens = reader or _token_pooling(loaded, token_pooling, std)
-    windows = None if window_pooling is None else WindowPooling(window_pooling, head.linear.in_features)
-    return Classifier(encoder, tokens, layers, head, windows)
-
-
-def _token_pooling(loaded: Loaded, kind: str, std: float) -> nn.Module:
-    hidden = loaded.encoder.hidden_size
-    if kind == "attention":
-        return Attention(hidden)
-    if kind != "pooler":
-        return TOKEN_POOLINGS[kind]()
-    family = FAMILIES[loaded.config.model_type]
-    norm = None
-    if family.pooler_norm:
-        norm = nn.LayerNorm(hidden, eps=loaded.config.norm_eps, bias=loaded.config.norm_bias)
-    if loaded.pooler is not None:
-        return Pooler(loaded.pooler, family.pooler_activation, True, norm)
-    dense = nn.Linear(hidden, hidden, bias=getattr(loaded.config, "classifier_bias", True))
-    nn.init.normal_(dense.weight, std=std)
-    if dense.bias is not None:
-        nn.init.zeros_(dense.bias)
-    return Pooler(dense, family.pooler_activation, False, norm)
-
-
-def _dropout_rate(config: object) -> float:
-    """The rate before the output layer, where each family's own classifier has it."""
-    for name in (
-        "classifier_dropout",
-        "classifier_dropout_prob",
-        "seq_classif_dropout",
-        "hidden_dropout_prob",
-        "dropout",
-    ):
-        rate = getattr(config, name, None)
-        if rate is not None:
-            return float(rate)
-    return 0.0
+    """Put a classifier on a loaded encoder; the other parameters are those of `build_task_module`."""
+    task = build_task_module(
+        loaded, token_pooling, layer_pooling, num_outputs, link, dropout, window_pooling, bilstm
+    )  # fmt: skip
+    return Classifier(loaded.encoder, task)

@@ -16,8 +16,8 @@ class MultitaskModel(EncoderModel):
     """Packed batch of one task in, that task's logits [D, C] out; the batch names its task.
 
     What came with the encoder, its pooler too, is shared by the tasks, as in the original; what is new (a head, and a
-    pooling that is learnt) is each task's own. The weights are listed once: the encoder, and the tasks' parts in the
-    order of the tasks.
+    pooling that is learnt) is each task's own. The weights are listed once: the encoder, and the tasks' modules in the
+    order of the tasks, so that they are exactly those of the classifiers.
     """
 
     def __init__(self, classifiers: Mapping[str, Classifier]) -> None:
@@ -26,10 +26,8 @@ class MultitaskModel(EncoderModel):
         super().__init__(encoder)
         # A plain dict, which PyTorch does not look into: it would list the encoder once for each.
         self._classifiers = dict(classifiers)
-        self.parts = nn.ModuleList(
-            nn.ModuleDict({"token_pooling": c.token_pooling, "layer_pooling": c.layer_pooling, "head": c.head})
-            for c in classifiers.values()
-        )
+        # A list, because the names of tasks cannot all be names of modules ("type", or one with a dot).
+        self.tasks = nn.ModuleList(classifier.task for classifier in classifiers.values())
 
     @property
     def classifiers(self) -> dict[str, Classifier]:

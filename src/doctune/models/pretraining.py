@@ -17,6 +17,7 @@ from doctune.encoders.load import Loaded, from_pretrained, load_encoder, read_co
 from doctune.encoders.packed import TransformersEncoder
 from doctune.errors import ConfigError
 from doctune.heads.linear import LinearHead
+from doctune.heads.links import Softmax
 from doctune.heads.mlm import PATHS, MlmHead, masked_loss
 from doctune.models.base import EncoderModel
 from doctune.models.vocabulary import grow_vocabulary
@@ -28,6 +29,7 @@ Objective = Literal["nsp", "sop", "none"]
 # What the weights of a family's own pair head are called; other families have none, and get one under our name.
 PAIR_HEADS = {"bert": "cls.seq_relationship", "albert": "sop_classifier.classifier"}
 OWN_PAIR_HEAD = "sentence_pair"
+PAIR_LINK = Softmax()
 
 
 class PretrainingModel(EncoderModel):
@@ -65,7 +67,7 @@ class PretrainingModel(EncoderModel):
         """The losses of logits that `forward` gave."""
         found = {"mlm": masked_loss(words, batch.masked_labels)}
         if pairs is not None and batch.pair_labels is not None and self.pair_head is not None:
-            found["pair"] = self.pair_head.loss(pairs, batch.pair_labels)
+            found["pair"] = PAIR_LINK.loss(pairs, batch.pair_labels)
         return found
 
     def counts(self, batch: MaskedBatch) -> dict[str, float]:

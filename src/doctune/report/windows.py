@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from doctune.evaluation.schema import WindowExample, Windows, WindowsSection
 from doctune.metrics.single import Probabilities
 from doctune.report.window_charts import deciding
@@ -31,16 +33,17 @@ def _example(
     dataset: Dataset, probabilities: Probabilities, windows: Windows, tokenizer: TextTokenizer, place: int
 ) -> WindowExample:
     row, found = int(dataset.rows[place]), windows[place]
-    predicted = int(probabilities[place].argmax())
+    target, own = dataset.target, probabilities[place : place + 1]
+    (label,) = dataset.label_texts(np.array([place]))
     start = found[deciding(found)]["start"]
     ids, _ = dataset.shard.tokens(row)
     example = WindowExample(
         id=dataset.shard.value("id", row),
-        prediction=dataset.names[predicted],
-        probability=float(probabilities[place, predicted]),
+        prediction=target.text(target.decide(own)[0]),
+        probability=float(target.confidence(own)[0]),
         windows=found,
         text=tokenizer.decode(ids[start : start + TOKENS_SHOWN]),
     )
-    if dataset.labels[place] >= 0:
-        example["label"] = dataset.names[dataset.labels[place]]
+    if label is not None:
+        example["label"] = label
     return example

@@ -10,6 +10,7 @@ import torch
 from doctune.classifier.folder import Description
 from doctune.encoders.load import Loaded
 from doctune.errors import ConfigError
+from doctune.heads.links import LINKS
 from doctune.models.classifier import Classifier, build_classifier
 from doctune.runs.data import Prepared
 from doctune.settings import FinetuneSettings
@@ -24,14 +25,13 @@ def make_classifier(settings: FinetuneSettings, loaded: Loaded, prepared: Prepar
         loaded,
         features.token_pooling,
         features.layer_pooling,
-        len(prepared.names),
-        training.label_smoothing,
+        prepared.target.num_outputs,
+        LINKS[prepared.target.link](class_weights(settings, prepared.train), training.label_smoothing),
         settings.encoder.dropout,
         features.window_pooling if settings.truncation.truncation == "windows" else None,
         features.bilstm,
     )
     model.windows_per_pass = training.windows_per_pass or model.windows_per_pass
-    model.head.class_weights = class_weights(settings, prepared.train)
     if training.gradient_checkpointing and not model.encoder.recompute_activations():
         raise ConfigError(f"training.gradient_checkpointing: {loaded.config.model_type} does not support it")
     return model

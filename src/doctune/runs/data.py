@@ -14,7 +14,8 @@ from doctune.readers import Source
 from doctune.settings import DataSettings, FinetuneSettings
 from doctune.store.build import Built, build_shard, cached_shard
 from doctune.store.shards import Shard
-from doctune.store.splits import Dataset, choose_examples, hold_out, label_names, make_dataset
+from doctune.store.splits import Dataset, choose_examples, hold_out, make_dataset, unseen_line
+from doctune.targets import Target, TargetSettings
 from doctune.text.tokenizer import TextTokenizer
 
 GIVEN = "given"
@@ -39,8 +40,13 @@ class Prepared:
     test_chosen_from: int | None = None
 
     @property
+    def target(self) -> Target:
+        """What an answer is."""
+        return self.train.target
+
+    @property
     def names(self) -> tuple[str, ...]:
-        """The classes, in the order of their ids."""
+        """The classes, in the order of the columns of probabilities."""
         return self.train.names
 
     @property
@@ -63,8 +69,9 @@ class Documents:
 
 
 def read(
-    data: DataSettings, found: dict[str, Source], tokenizer: TextTokenizer, folder: Path, world: World | None = None
-) -> Documents:
+    data: DataSettings, target: TargetSettings, found: dict[str, Source], tokenizer: TextTokenizer, folder: Path,
+    world: World | None = None,
+) -> Documents:  # fmt: skip
     """Read and tokenise the sources that were `found` into shards below `folder`.
 
     Of several processes the first does that, and the others open its shards. Raises `DataError` for anything wrong with
@@ -77,11 +84,16 @@ def read(
 
     made = (world or World.single()).broadcast_from_rank0(build)
     built = {split: Built(Shard(Path(path)), empty) for split, (path, empty) in made.items()}
-    names = label_names(built["train"].shard, found["train"].labels)
-    sets = {split: make_dataset(split, b.shard, names) for split, b in built.items()}
+    bound = target.bind(built["train"].shard.column("label"), found["train"].labels)
+    sets = {
+        split: make_dataset(split, b.shard, bound, unseen_labels=target.unseen_labels) for split, b in built.items()
+    }
     empty = {split: b.left_out_empty for split, b in built.items() if b.left_out_empty}
     for split, count in empty.items():
         print(f"{split}: left out {count:,} empty document{'s' if count > 1 else ''}", file=sys.stderr)
+    for split, dataset in sets.items():
+        if unseen := dataset.unseen():
+            print(unseen_line(split, unseen), file=sys.stderr)
     return Documents(sets, empty)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from doctune.batches.collate import Collator
@@ -10,7 +9,7 @@ from doctune.classifier.predictor import predict, predict_windows
 from doctune.devices import Device
 from doctune.distributed import World
 from doctune.evaluation.schema import Windows
-from doctune.metrics.single import Metrics, Probabilities, compute
+from doctune.metrics.single import Metrics, Probabilities
 from doctune.models.classifier import Classifier
 from doctune.runs.data import Prepared
 from doctune.store.splits import Dataset
@@ -33,7 +32,7 @@ def evaluate_model(
     validation = metrics_on(model, prepared.validation, collator, device, world)
     judged = prepared.judged
     probabilities, windows = predict_windows(model, judged, collator, device, judged.name, world)
-    test = None if prepared.test is None else compute(probabilities, judged.labels, judged.names)
+    test = None if prepared.test is None else judged.target.measure(probabilities, judged.labels)
     return Evaluated(validation, test, probabilities, windows)
 
 
@@ -41,17 +40,4 @@ def metrics_on(
     model: Classifier, dataset: Dataset, collator: Collator, device: Device, world: World | None = None
 ) -> Metrics:
     """A model's figures on a data set."""
-    return compute(predict(model, dataset, collator, device, world=world), dataset.labels, dataset.names)
-
-
-def score(figures: Mapping[str, float], select: str) -> float:
-    """What chooses the best epoch; higher is better. Where the last one is kept, patience goes by the accuracy."""
-    return -figures["loss"] if select == "loss" else figures["macro_f1" if select == "macro_f1" else "accuracy"]
-
-
-def headline(metrics: Metrics) -> dict[str, float]:
-    """The figures that stand in the log."""
-    return {
-        "error_percent": metrics.error_percent, "accuracy": metrics.accuracy,
-        "macro_f1": metrics.macro_f1, "loss": metrics.loss,
-    }  # fmt: skip
+    return dataset.target.measure(predict(model, dataset, collator, device, world=world), dataset.labels)

@@ -23,7 +23,7 @@ from doctune.files import content_hash
 from doctune.metrics.single import Metrics, Probabilities
 from doctune.runs.building import describe, encoder_facts, make_classifier
 from doctune.runs.data import Prepared
-from doctune.runs.evaluation import evaluate_model, headline, metrics_on, score
+from doctune.runs.evaluation import evaluate_model, metrics_on
 from doctune.settings import FinetuneSettings
 from doctune.text.tokenizer import TextTokenizer
 from doctune.training.budget import Budget
@@ -70,6 +70,7 @@ def fit(
     first one writes.
     """
     world = world or World.single()
+    target = prepared.target
     log = MetricsLog(folder / "metrics.jsonl", world.main)
     torch.manual_seed(seeding.derive(seed, "new layers"))
     loaded = load_encoder(encoder_folder, settings.encoder, settings.features.layers)
@@ -95,10 +96,9 @@ def fit(
     optimizer = make_optimizer(groups, settings.optimizer, factor)
 
     def evaluate() -> Evaluation:
-        metrics = metrics_on(model, prepared.validation, collator, device, world)
+        figures = target.headline(metrics_on(model, prepared.validation, collator, device, world))
         return Evaluation(
-            score(headline(metrics), settings.training.select),
-            {f"validation_{k}": v for k, v in headline(metrics).items()},
+            target.score(figures, settings.training.select), {f"validation_{k}": v for k, v in figures.items()}
         )
 
     run = Run(
@@ -115,7 +115,7 @@ def fit(
     outcome = train(run, evaluate, log, checkpoints)
     judged = evaluate_model(model, prepared, collator, device, world)
     if judged.test is not None:
-        log.write(kind="test", **headline(judged.test))
+        log.write(kind="test", **target.headline(judged.test))
     if world.main:
         write_predictions(folder / "predictions.jsonl", prepared.judged, judged.probabilities, judged.windows)
         save_model(model, loaded.config, describe(settings, model, prepared), tokenizer, folder / "model")

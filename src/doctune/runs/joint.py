@@ -19,7 +19,7 @@ from doctune.encoders.load import load_encoder
 from doctune.files import content_hash
 from doctune.models.multitask import MultitaskModel
 from doctune.runs.building import describe, encoder_facts, make_classifier
-from doctune.runs.evaluation import evaluate_model, headline, metrics_on, score
+from doctune.runs.evaluation import evaluate_model, metrics_on
 from doctune.runs.fit import Fitted, rate_table
 from doctune.runs.tasks import Task, about, shards_of
 from doctune.settings import MultitaskSettings
@@ -84,14 +84,14 @@ def train_jointly(
         scores = []
         for task in tasks:
             classifier, validation = classifiers[task.name], task.prepared.validation
-            figures = headline(metrics_on(classifier, validation, task.collator, device, world))
-            scores.append(score(figures, select))
+            figures = task.target.headline(metrics_on(classifier, validation, task.collator, device, world))
+            scores.append(task.target.score(figures, select))
             record |= {f"{task.name}/validation_{name}": value for name, value in figures.items()}
         return Evaluation(sum(scores) / len(scores), record)
 
     def keep_best(state: TrainingState, before: int) -> None:
         for task in tasks:
-            if world.main and best_of(task.name, state.records, select) == len(state.records) - 1:
+            if world.main and best_of(task, state.records, select) == len(state.records) - 1:
                 save(task)
 
     def save(task: Task) -> None:
@@ -113,12 +113,12 @@ def train_jointly(
         load_weights(classifier, loaded.config.model_type, folder / "model")
         judged = evaluate_model(classifier, task.prepared, task.collator, device, world)
         if judged.test is not None:
-            log.write(kind="test", task=task.name, **headline(judged.test))
+            log.write(kind="test", task=task.name, **task.target.headline(judged.test))
         if world.main:
             where = folder / "predictions.jsonl"
             write_predictions(where, task.prepared.judged, judged.probabilities, judged.windows)
         fitted[task.name] = Fitted(
-            seed, folder, _own(outcome, task.name, select), judged.validation, judged.test, judged.probabilities,
+            seed, folder, _own(outcome, task, select), judged.validation, judged.test, judged.probabilities,
             judged.windows, rates, encoder_facts(classifier),
         )  # fmt: skip
     if world.main:
@@ -128,11 +128,11 @@ def train_jointly(
     return Joint(fitted, dict(zip(names, steps, strict=True)), dict(zip(names, documents, strict=True)))
 
 
-def best_of(task: str, records: Sequence[EpochRecord], select: str) -> int:
+def best_of(task: Task, records: Sequence[EpochRecord], select: str) -> int:
     """The place of the record in which a task did best, the earlier one on a tie; the last one with "last"."""
     if select == "last":
         return len(records) - 1
-    scores = [score(figures_of(task, record), select) for record in records]
+    scores = [task.target.score(figures_of(task.name, record), select) for record in records]
     return scores.index(max(scores))
 
 
@@ -152,13 +152,14 @@ def identity(settings: MultitaskSettings, tasks: Sequence[Task]) -> str:
     return content_hash(repr(tree), *shards_of(tasks))
 
 
-def _own(outcome: Outcome, task: str, select: str) -> Outcome:
+def _own(outcome: Outcome, task: Task, select: str) -> Outcome:
     """The outcome as a run of one task has it: its own losses and figures; steps and time are those of all tasks."""
     records = []
     for record in outcome.records:
-        figures = figures_of(task, record)
-        own = Evaluation(score(figures, select), {f"validation_{name}": value for name, value in figures.items()})
-        loss = record.train_losses.get(task, float("nan"))
+        figures = figures_of(task.name, record)
+        named = {f"validation_{name}": value for name, value in figures.items()}
+        own = Evaluation(task.target.score(figures, select), named)
+        loss = record.train_losses.get(task.name, float("nan"))
         records.append(
             EpochRecord(record.epoch, record.step, loss, record.learning_rate, record.examples_per_second, own)
         )

@@ -28,7 +28,7 @@ from doctune.report.windows import windows_section
 from doctune.runs.data import GIVEN, Prepared
 from doctune.runs.fit import Fitted
 from doctune.settings import FinetuneSettings, dotted_fields
-from doctune.store.splits import Dataset
+from doctune.store.splits import Dataset, unseen_line
 from doctune.text.tokenizer import TextTokenizer
 from doctune.text.truncation import Windows as WindowTruncation
 from doctune.version import __version__
@@ -37,6 +37,8 @@ HARDEST = 20
 TEXT_SHOWN = 1000
 # What the recipe section leaves out: it stands elsewhere in the report.
 ELSEWHERE = ("output", "data.", "encoder.encoder", "training.seed", "training.seeds")
+# What is shown only where it is not as it is by default.
+UNLESS_DEFAULT = ("target.target", "target.unseen_labels")
 # And what has a meaning with windows only.
 OF_WINDOWS = ("truncation.overlap", "features.window_pooling")
 
@@ -122,6 +124,7 @@ def warnings(prepared: Prepared, fitted: Fitted, collator: Collator) -> list[str
         said.append(f"The run with seed {fitted.seed} collapsed: {reason}. {advice}")
     if prepared.test is None:
         said.append("There is no test set: these figures are of validation, which chose the epoch, so they flatter.")
+    said += [f"{unseen_line(name, unseen)}." for name, part in prepared.parts().items() if (unseen := part.unseen())]
     rare = [name for name, count in prepared.train.per_class().items() if count < 5]
     if rare:
         said.append(f"Classes with fewer than five training documents: {', '.join(rare[:10])}.")
@@ -138,7 +141,7 @@ def warnings(prepared: Prepared, fitted: Fitted, collator: Collator) -> list[str
 def recipe(settings: FinetuneSettings) -> dict[str, str | int | float | bool | None]:
     """The settings that make the recipe, flat, with the names of the command line."""
     shown: dict[str, str | int | float | bool | None] = {}
-    for dotted in dotted_fields(FinetuneSettings):
+    for dotted, field in dotted_fields(FinetuneSettings).items():
         if dotted.startswith(ELSEWHERE):
             continue
         if dotted in OF_WINDOWS and settings.truncation.truncation != "windows":
@@ -146,25 +149,31 @@ def recipe(settings: FinetuneSettings) -> dict[str, str | int | float | bool | N
         value: Any = settings
         for part in dotted.split("."):
             value = getattr(value, part)
-        if value is not None:
+        if value is not None and not hidden(dotted, value, field.default):
             shown[dotted.rpartition(".")[2]] = ", ".join(map(str, value)) if isinstance(value, tuple) else value
     return shown
 
 
+def hidden(dotted: str, value: Any, default: Any) -> bool:
+    """Whether a recipe leaves a setting out because it is as it always was."""
+    return dotted in UNLESS_DEFAULT and value == default
+
+
 def hardest(dataset: Dataset, probabilities: Probabilities, windows: Windows) -> list[HardError]:
     """The wrong answers that the model was surest of."""
-    predicted = probabilities.argmax(axis=1)
-    sure = probabilities.max(axis=1)
-    wrong = np.flatnonzero((predicted != dataset.labels) & (dataset.labels >= 0))
+    target = dataset.target
+    predicted, sure = target.decide(probabilities), target.confidence(probabilities)
+    wrong = np.flatnonzero(~target.correct(probabilities, dataset.labels))
+    places = wrong[np.argsort(-sure[wrong], kind="stable")][:HARDEST]
     errors: list[HardError] = []
-    for place in wrong[np.argsort(-sure[wrong], kind="stable")][:HARDEST]:
+    for place, label in zip(places, dataset.label_texts(places), strict=True):
         row = int(dataset.rows[place])
         errors.append(
             {
                 "id": dataset.shard.value("id", row),
                 "text": dataset.shard.value("text", row)[:TEXT_SHOWN],
-                "label": dataset.names[dataset.labels[place]],
-                "prediction": dataset.names[predicted[place]],
+                "label": str(label),
+                "prediction": target.text(predicted[place]),
                 "probability": float(sure[place]),
             }
         )

@@ -21,6 +21,7 @@ from doctune.runs.resolve import resolve as resolve_settings
 from doctune.settings import FinetuneSettings, MultitaskSettings, TaskSettings
 from doctune.store.splits import Dataset
 from doctune.store.task_leaks import Leak, find_leaks, without
+from doctune.targets import Target
 from doctune.text.tokenizer import TextTokenizer
 
 LEAKS = "leaks.jsonl"
@@ -39,6 +40,11 @@ class Task:
     collator: Collator
     prepared: Prepared
     left_out: dict[str, int]
+
+    @property
+    def target(self) -> Target:
+        """What an answer is."""
+        return self.prepared.target
 
 
 @contextlib.contextmanager
@@ -90,7 +96,9 @@ def prepare(
     for task in settings.tasks:
         print(f"task {task.name}", file=sys.stderr)
         with about(task.name):
-            documents[task.name] = read(task.data, found[task.name], tokenizer, output / "shards" / task.name, world)
+            documents[task.name] = read(
+                task.data, settings.task(task).target, found[task.name], tokenizer, output / "shards" / task.name, world
+            )
     leaks = _without_leaks(settings, documents, output / LEAKS, world)
     tasks = []
     for task in settings.tasks:
@@ -122,7 +130,7 @@ def _without_leaks(
     for name, whole in train.items():
         dataset = without(name, whole, leaks)
         _tell(name, [leak for leak in leaks if leak.task == name])
-        if len(set(dataset.labels.tolist())) < 2:
+        if sum(count > 0 for count in dataset.per_class().values()) < 2:
             raise DataError(
                 f"task {name}: of {len(whole):,} training documents {len(dataset):,} are left that are no test "
                 f"documents, which is too few to train on; check the files, or give --no-leak-guard"

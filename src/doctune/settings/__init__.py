@@ -30,6 +30,7 @@ from doctune.settings.multitask import (
     TaskSettings,
 )
 from doctune.settings.pretraining import MaskingSettings, PairSettings, PretrainSettings, StartSettings
+from doctune.targets.base import TargetSettings
 
 __all__ = [
     "EMBEDDED_DATASET",
@@ -57,6 +58,7 @@ __all__ = [
     "SentenceSettings",
     "SourceSettings",
     "StartSettings",
+    "TargetSettings",
     "TaskLeakSettings",
     "TaskSettings",
     "TrainingSettings",

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from doctune.config import Settings
 from doctune.settings.finetuning import DataSettings, EncoderSettings, Layers, TruncationSettings
+from doctune.targets.base import TargetSettings
 
 
 class ExtractionSettings(Settings):
@@ -55,6 +56,7 @@ class ProbeSettings(Settings):
 
     output: str = Field(description="directory to make; must be empty or new")
     data: DataSettings
+    target: TargetSettings = TargetSettings()
     encoder: EncoderSettings
     truncation: TruncationSettings = TruncationSettings()
     training: ProbeTrainingSettings = ProbeTrainingSettings()

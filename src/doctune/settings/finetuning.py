@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from doctune.config import Settings
+from doctune.targets.base import TargetSettings
 
 Column = int | str
 EMBEDDED_DATASET = "pydocs"
@@ -293,6 +294,7 @@ class FinetuneSettings(Settings):
 
     output: str = Field(description="run directory to make; must be empty or new")
     data: DataSettings
+    target: TargetSettings = TargetSettings()
     encoder: EncoderSettings
     truncation: TruncationSettings = TruncationSettings()
     features: FeatureSettings = FeatureSettings()

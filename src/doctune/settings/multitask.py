@@ -20,6 +20,7 @@ from doctune.settings.finetuning import (
     TrainingSettings,
     TruncationSettings,
 )
+from doctune.targets.base import TargetSettings
 
 TEMPERATURE = 2.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -30,6 +31,7 @@ class TaskSettings(Settings):
 
     name: str = Field(description="name of the task in reports, and of its folders")
     data: DataSettings
+    target: TargetSettings | None = Field(None, description="what a label of this task is, where the tasks differ")
     truncation: TruncationSettings | None = Field(
         None, description="how long texts of this task are cut; what it leaves out is as for all tasks"
     )
@@ -94,6 +96,7 @@ class MultitaskSettings(Settings):
 
     output: str = Field(description="run directory to make; must be empty or new")
     tasks: tuple[TaskSettings, ...] = Field((), description="the tasks: a name and the data of each")
+    target: TargetSettings = TargetSettings()
     encoder: EncoderSettings
     truncation: TruncationSettings = TruncationSettings()
     features: FeatureSettings = FeatureSettings()
@@ -142,7 +145,11 @@ class MultitaskSettings(Settings):
         truncation = self._truncation(task)
         if truncation.get("truncation") != "windows":  # what is there for the windows of other tasks
             tree["features"].pop("window_pooling", None)
-        tree |= {"output": self.output, "data": task.data.model_dump(), "truncation": truncation}
+        own = {} if task.target is None else task.target.model_dump(exclude_unset=True)
+        tree |= {
+            "output": self.output, "data": task.data.model_dump(), "target": {**self.target.model_dump(), **own},
+            "truncation": truncation,
+        }  # fmt: skip
         for section, values in changes.items():
             tree[section] = tree[section] | values
         return FinetuneSettings.build(tree)

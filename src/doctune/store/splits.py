@@ -1,4 +1,4 @@
-"""Data sets: rows of a shard with label ids, and the stratified hold-out split."""
+"""Data sets: rows of a shard with encoded labels, and the stratified hold-out split."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import numpy.typing as npt
 
 from doctune import seeding
 from doctune.errors import DataError
-from doctune.examples import label_order
 from doctune.store.shards import Shard
+from doctune.targets.base import Labels, Target, Unseen
 
 Rows = npt.NDArray[np.int64]
 Places = npt.NDArray[np.int64]
+HOW_TO_COUNT = "to count such documents as errors, give --unseen-labels count"
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Some rows of a shard. `labels` [D] are positions in `names`, or -1 where a document has no label."""
+    """Some rows of a shard. `labels` [D, ...] are encoded by `target`, which is to be asked what they mean."""
 
     name: str
     shard: Shard
     rows: Rows
-    labels: npt.NDArray[np.int64]
-    names: tuple[str, ...]
+    labels: Labels
+    target: Target
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -39,10 +40,24 @@ class Dataset:
         """Tokens of each document's text and second text, [D, 2]."""
         return self.shard.lengths()[self.rows]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes, in the order of the columns of probabilities."""
+        return self.target.names
+
+    def label_texts(self, places: Rows | None = None) -> list[str | None]:
+        """The labels of the documents, or of those at `places`, as the files have them; None where there is none."""
+        rows = self.rows if places is None else self.rows[places]
+        return list(self.shard.values("label", rows))
+
     def per_class(self) -> dict[str, int]:
         """Documents of each class."""
-        counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.names))
-        return {name: int(count) for name, count in zip(self.names, counts, strict=True)}
+        return self.target.counts(self.labels)
+
+    def unseen(self) -> Counter[str]:
+        """How many documents have each of the labels that training lacks."""
+        texts = self.label_texts(np.flatnonzero(~self.target.known(self.labels)))
+        return Counter(text for text in texts if text is not None)
 
     def groups(self) -> dict[str, list[int]]:
         """Places of the documents of each group, those without one by themselves."""
@@ -57,38 +72,41 @@ class Dataset:
         return replace(self, rows=self.rows[places], labels=self.labels[places], name=name or self.name)
 
 
-def label_names(shard: Shard, known: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The classes of the training documents in the order that gives them their ids.
+def make_dataset(
+    name: str, shard: Shard, target: Target, labelled: bool = True, unseen_labels: Unseen = "error"
+) -> Dataset:
+    """All rows of a shard; `labelled`: each has a label.
 
-    `known` is the data set's own order, used unless a document has a class that it lacks.
-    Raises `DataError` for a single class.
+    A label that training does not have is a `DataError`, unless such documents shall count as errors; but some must
+    have a label that training has.
     """
-    return order_classes({label for label in shard.column("label") if label is not None}, known)
-
-
-def order_classes(found: set[str], known: tuple[str, ...] | None) -> tuple[str, ...]:
-    """As `label_names`, from the set of classes."""
-    if len(found) < 2:
-        only = f"only {next(iter(found))!r}" if found else "none"
-        raise DataError(f"train: two classes or more are needed, found {only}; check the label column")
-    return known if known is not None and found <= set(known) else label_order(found)
-
-
-def make_dataset(name: str, shard: Shard, names: tuple[str, ...], labelled: bool = True) -> Dataset:
-    """All rows of a shard; `DataError` for a label that training does not have."""
-    ids = {label: number for number, label in enumerate(names)}
-    labels = shard.column("label")
-    unknown = Counter(label for label in labels if label is not None and label not in ids)
-    if unknown and labelled:
-        label, count = unknown.most_common(1)[0]
-        row = labels.index(label)
-        more = f" and {len(unknown) - 1} more classes" if len(unknown) > 1 else ""
+    texts = shard.column("label")
+    dataset = Dataset(name, shard, np.arange(len(shard)), target.encode(texts), target)
+    unseen = dataset.unseen() if labelled else None
+    if not unseen:
+        return dataset
+    text, count = unseen.most_common(1)[0]
+    training = f"training has {', '.join(target.names[:20])}{', ...' if len(target.names) > 20 else ''}"
+    if unseen_labels == "error":
+        more = f" and {len(unseen) - 1} more classes" if len(unseen) > 1 else ""
         raise DataError(
-            f"{name}: class {label!r} ({count} documents, first {shard.value('id', row)}){more} does not occur in "
-            f"training; training has {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}"
+            f"{name}: class {text!r} ({count} documents, first {shard.value('id', texts.index(text))}){more} does not "
+            f"occur in training; {training}; {HOW_TO_COUNT}"
         )
-    numbers = np.array([ids.get(label, -1) if label is not None else -1 for label in labels], np.int64)
-    return Dataset(name, shard, np.arange(len(shard)), numbers, names)
+    if unseen.total() == len(dataset):
+        raise DataError(f"{name}: none of {len(dataset):,} documents is of a class that training has; {training}")
+    return dataset
+
+
+def unseen_line(name: str, unseen: Counter[str]) -> str:
+    """What became of the documents of classes that training lacks, as a sentence without its end."""
+    count, classes = unseen.total(), [repr(text) for text, _ in unseen.most_common(5)]
+    one = count == 1
+    shown = ", ".join(classes) + (f" and {len(unseen) - 5} more" if len(unseen) > 5 else "")
+    return (
+        f"{name}: {count:,} document{'' if one else 's'} of {'a class' if len(unseen) == 1 else 'classes'} that "
+        f"training lacks ({shown}) {'counts as an error' if one else 'count as errors'}"
+    )
 
 
 def choose_examples(dataset: Dataset, wanted: int | float, seed: int, setting: str = "data.train_examples") -> Dataset:
@@ -98,20 +116,21 @@ def choose_examples(dataset: Dataset, wanted: int | float, seed: int, setting: s
     least one document. Raises `DataError` where there are fewer documents, or more classes, than that number; `setting`
     is what asks for it.
     """
-    classes = int((np.bincount(dataset.labels, minlength=len(dataset.names)) > 0).sum())
+    strata, size = dataset.target.strata(dataset.labels)
+    classes = int((np.bincount(strata, minlength=size) > 0).sum())
     count = number_of_examples(wanted, len(dataset), classes, dataset.name, setting)
     random = seeding.generator(seed, "train examples")
     shuffled = random.permutation(len(dataset))
-    tie = random.permutation(len(dataset.names))
-    labels = dataset.labels[shuffled]
+    tie = random.permutation(size)
+    strata = strata[shuffled]
     # Documents stand in line: the first of each class, and then the k-th of n of a class at (k - 1/2) / n, which is
     # Sainte-Lague's apportionment. The first so many of the line have each class in its share, rounded.
-    place = np.zeros(len(labels))
-    for label in range(len(dataset.names)):
-        members = np.flatnonzero(labels == label)
+    place = np.zeros(len(strata))
+    for stratum in range(size):
+        members = np.flatnonzero(strata == stratum)
         place[members] = (np.arange(len(members)) + 0.5) / max(len(members), 1)
         place[members[:1]] = 0.0
-    line = np.lexsort((tie[labels], place))
+    line = np.lexsort((tie[strata], place))
     return dataset.take(np.sort(shuffled[line[:count]]))
 
 
@@ -152,11 +171,12 @@ def hold_out(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dat
 
 def _held_places(dataset: Dataset, fraction: float, random: np.random.Generator) -> Places:
     """The share of each class, rounded, at random."""
+    strata, size = dataset.target.strata(dataset.labels)
     order = np.arange(len(dataset))
     random.shuffle(order)
     held = []
-    for label in range(len(dataset.names)):
-        members = order[dataset.labels[order] == label]
+    for stratum in range(size):
+        members = order[strata[order] == stratum]
         held.append(members[: min(int(len(members) * fraction + 0.5), max(len(members) - 1, 0))])
     return np.concatenate(held)
 
@@ -165,14 +185,14 @@ def _held_groups(dataset: Dataset, fraction: float, random: np.random.Generator)
     """Whole groups at random, as long as no class exceeds its share and none disappears from training."""
     members = list(dataset.groups().values())
     random.shuffle(members)
-    size = len(dataset.names)
-    left = np.bincount(dataset.labels, minlength=size)
+    strata, size = dataset.target.strata(dataset.labels)
+    left = np.bincount(strata, minlength=size)
     wanted = left * fraction + 0.5
     taken = np.zeros(size)
     held: list[int] = []
     # Large groups first: small ones then fill what is missing of each class.
     for places in sorted(members, key=len, reverse=True):
-        counts = np.bincount(dataset.labels[places], minlength=size)
+        counts = np.bincount(strata[places], minlength=size)
         here = counts > 0
         if np.all((taken + counts)[here] <= wanted[here]) and np.all((left - counts)[here] >= 1):
             held += places

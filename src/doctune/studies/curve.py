@@ -233,7 +233,7 @@ def _check_documents(one: Curve, keep_models: bool) -> None:
             known.add(encoder.tokenizer)
             for job in jobs:
                 settings = FinetuneSettings.build({**job.settings, "output": UNNAMED})
-                documents = read_documents(settings.data, TextTokenizer.load(encoder.encoder))
+                documents = read_documents(settings.data, settings.target, TextTokenizer.load(encoder.encoder))
                 split(settings, documents, settings.training.seed)
     except UserError:
         if empty:

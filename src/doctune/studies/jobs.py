@@ -23,6 +23,7 @@ from doctune.runs.content import key_of
 from doctune.runs.data import Documents, read
 from doctune.runs.resolve import resolve
 from doctune.settings import CorpusSettings, DataSettings, FinetuneSettings, MultitaskSettings, PretrainSettings
+from doctune.targets import TargetSettings
 from doctune.text.tokenizer import TextTokenizer
 from doctune.version import __version__
 
@@ -123,7 +124,7 @@ def _run(job: Job, folder: Path, cache: Path) -> None:
                 tree["data"]["cache"] = str(cache / TOKENISED)
             settings = FinetuneSettings.build(tree)
             resolved, _, tokenizer = resolve(settings)
-            finetune.run(settings, command, resume, read_documents(resolved.data, tokenizer))
+            finetune.run(settings, command, resume, read_documents(resolved.data, resolved.target, tokenizer))
 
 
 def located(value: Any, cache: Path) -> Any:
@@ -141,10 +142,10 @@ def located(value: Any, cache: Path) -> Any:
     return str(sorted((cache / place).glob("step-*"))[int(number) - 1] if number else cache / place)
 
 
-def read_documents(data: DataSettings, tokenizer: TextTokenizer) -> Documents:
+def read_documents(data: DataSettings, target: TargetSettings, tokenizer: TextTokenizer) -> Documents:
     """The tokenised documents; runs in the same process that differ in other settings share them."""
     few = {"train_examples", "test_examples", "validation_fraction"}
-    return _read(data.model_dump_json(exclude=few), tokenizer.hash, _Unhashed(tokenizer))
+    return _read(data.model_dump_json(exclude=few), target, tokenizer.hash, _Unhashed(tokenizer))
 
 
 class _Unhashed:
@@ -161,7 +162,7 @@ class _Unhashed:
 
 
 @functools.lru_cache(maxsize=16)
-def _read(data: str, tokenizer_hash: str, tokenizer: _Unhashed) -> Documents:
+def _read(data: str, target: TargetSettings, tokenizer_hash: str, tokenizer: _Unhashed) -> Documents:
     settings = DataSettings.build(json.loads(data))
     assert settings.cache is not None
-    return read(settings, sources(settings), tokenizer.tokenizer, Path(settings.cache))
+    return read(settings, target, sources(settings), tokenizer.tokenizer, Path(settings.cache))

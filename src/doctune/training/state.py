@@ -17,6 +17,8 @@ from doctune.errors import CheckpointError
 from doctune.files import atomic_folder, recover_folder, write_json
 
 Weights = dict[str, Tensor]
+FORMAT = 2
+"""What a checkpoint's parameters are called: another number, or none, is of another version of doctune."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +126,13 @@ class Checkpoints:
             save_file(_optimizer_tensors(optimizer), temporary / "optimizer.safetensors")
             if best is not None:
                 save_file(best, temporary / "best.safetensors")
-            content = {"run": self.run, "budget": self.budget, "state": dataclasses.asdict(state)}
+            content = {"format": FORMAT, "run": self.run, "budget": self.budget, "state": dataclasses.asdict(state)}
             write_json(temporary / "state.json", content)
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[TrainingState, Weights | None]:
         """Put the checkpoint into model and optimiser; a fresh state if there is none.
 
-        Raises `CheckpointError` if it belongs to another run.
+        Raises `CheckpointError` if it belongs to another run, or to another version of doctune.
         """
         if self.writes:
             recover_folder(self.folder)
@@ -154,6 +156,11 @@ def _read(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder}: this checkpoint was written by another version of doctune, whose weights have other names; "
+            f"start again with a new --output"
+        )
     return content
 
 
