@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from doctune.batches.collate import Collator
 from doctune.batches.feed import DocumentFeed
 from doctune.devices import choose_device
+from doctune.distributed import World
 from doctune.encoders.load import load_encoder
 from doctune.errors import CheckpointError, TrainingError
 from doctune.examples import Example
@@ -278,3 +280,32 @@ def test_patience_is_over_after_so_many_validations_in_a_row(run: Run, patience:
         assert len(outcome.records) == expected
         lengths.add(expected)
     assert len(lengths) > 1
+
+
+def test_every_process_and_every_step_drops_places_of_its_own(
+    tiny_encoder: Path, dataset: Dataset, collator: Collator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state of the random numbers at the beginning of each step, by process; the same in a second run."""
+    monkeypatch.setattr(World, "all_reduce", lambda self, tensor: tensor)
+    monkeypatch.setattr(World, "sum_gradients", lambda *arguments: None)
+    loaded = load_encoder(tiny_encoder, EncoderSettings(encoder="x"), (-1,))
+    model = build_classifier(loaded, "mean", "concat", 2)
+
+    def seeds(world: World, seed: int) -> list[int]:
+        begun: list[int] = []
+        losses = type(model).losses
+
+        def spied(self: Classifier, batch: object) -> object:
+            begun.append(torch.initial_seed())
+            return losses(self, batch)
+
+        run = make_run(model, dataset, collator, TrainingSettings(epochs=1, batch_size=4), seed)
+        with monkeypatch.context() as patched:
+            patched.setattr(type(model), "losses", spied)
+            train(replace(run, world=world), None, MetricsLog(tmp_path / "metrics.jsonl"))
+        return begun
+
+    runs = [seeds(World(rank, size), seed) for rank, size in ((0, 1), (0, 2), (1, 2)) for seed in (1, 2)]
+    assert all(len(begun) == 5 for begun in runs)
+    assert len({seed for begun in runs for seed in begun}) == 5 * len(runs)
+    assert seeds(World(1, 2), 2) == runs[-1]
