@@ -61,10 +61,11 @@ from doctune.targets import TargetSettings
 from doctune.tensors import Batch
 from doctune.text.tokenizer import TextTokenizer
 from doctune.training.budget import Budget
-from doctune.training.layerwise import default_learning_rate, parameter_groups
+from doctune.training.layerwise import parameter_groups
 from doctune.training.log import MetricsLog
-from doctune.training.loop import Run, train
+from doctune.training.loop import TrainingSetup, train
 from doctune.training.optim import make_optimizer
+from doctune.training.rates import default_learning_rate
 from doctune.training.schedule import make_schedule
 
 # Longest sequence, documents in a batch, steps in a round.
@@ -155,9 +156,9 @@ class OurLoop:
         self.device = choose_device("cpu", precision)  # type: ignore[arg-type]
         self.clock = Clock()
         settings = OptimizerSettings()
-        self.factor = make_schedule(ScheduleSettings(), feed.steps)
+        factor = make_schedule(ScheduleSettings(), feed.steps)
         self.max_grad_norm = settings.max_grad_norm
-        self.optimizer = make_optimizer(groups, settings, self.factor, clips_per_tensor)
+        self.optimizer = make_optimizer(groups, settings, factor, clips_per_tensor)
         self._step, self._behind = self.optimizer.step, math.nan
         self.optimizer.step = self._timed_step  # type: ignore[method-assign]
 
@@ -171,9 +172,9 @@ class OurLoop:
             backward(*given, **named)
             self._behind = time.perf_counter()
 
-        run = Run(
+        run = TrainingSetup(
             model=self.model, feed=self.feed, budget=Budget("step", self.feed.steps), evaluate_after=(),
-            bar=("step", self.feed.steps), optimizer=self.optimizer, factor=self.factor,
+            bar=("step", self.feed.steps), optimizer=self.optimizer,
             max_grad_norm=self.max_grad_norm, device=self.device, seed=self.seed,
         )  # fmt: skip
         torch.autograd.backward = noted

@@ -28,10 +28,11 @@ from doctune.settings import (
 from doctune.store.splits import Dataset
 from doctune.tensors import Batch, MaskedBatch
 from doctune.training.budget import Budget
-from doctune.training.layerwise import default_learning_rate, parameter_groups
+from doctune.training.layerwise import parameter_groups
 from doctune.training.log import MetricsLog
-from doctune.training.loop import Run, train
+from doctune.training.loop import TrainingSetup, train
 from doctune.training.optim import make_optimizer
+from doctune.training.rates import default_learning_rate
 from doctune.training.schedule import make_schedule
 
 
@@ -155,10 +156,10 @@ def doctune_loop(bench: Bench, case: Case, blocks: Blocks, ready: Sequence[Batch
     watch = Stopwatch(bench, blocks)
     feed = BlockFeed(case.feed, watch) if ready is None else ReadyFeed(ready, watch)
     settings, factor = OptimizerSettings(), make_schedule(ScheduleSettings(), blocks.total)
-    run = Run(
+    run = TrainingSetup(
         model=case.model, feed=feed, budget=Budget("step", blocks.total), evaluate_after=(),
         bar=("step", blocks.total), optimizer=make_optimizer(case.groups, settings, factor, case.clips_per_tensor),
-        factor=factor, max_grad_norm=settings.max_grad_norm, device=bench.device, seed=bench.seed,
+        max_grad_norm=settings.max_grad_norm, device=bench.device, seed=bench.seed,
     )  # fmt: skip
     bench.forget_peak()
     train(run, None, MetricsLog(bench.scratch / "logs" / "metrics.jsonl"))

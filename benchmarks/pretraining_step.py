@@ -28,10 +28,10 @@ from torch.nn.functional import cross_entropy
 
 from doctune import seeding
 from doctune.batches.sequences import Recipe, SequenceFeed, hold_out
-from doctune.commands import corpus as corpora
 from doctune.encoders.resolve import resolve_encoder
 from doctune.models.pretrained_folder import save_pretrained
 from doctune.models.pretraining import PretrainingLoaded, load_pretraining
+from doctune.runs import corpus as corpora
 from doctune.settings import CorpusSettings, EncoderSettings, LayerwiseSettings, MaskingSettings, PairSettings
 from doctune.store.corpus import Corpus
 from doctune.tensors import MaskedBatch

@@ -36,8 +36,9 @@ from doctune.files import atomic_path
 from doctune.settings import LayerwiseSettings, OptimizerSettings, TruncationSettings
 from doctune.tensors import Batch
 from doctune.text.tokenizer import TextTokenizer
-from doctune.training.layerwise import default_learning_rate, parameter_groups
+from doctune.training.layerwise import parameter_groups
 from doctune.training.optim import clip_gradients, make_optimizer
+from doctune.training.rates import default_learning_rate
 
 FP32, BF16 = Device(torch.device("cpu"), "fp32"), Device(torch.device("cpu"), "bf16")
 Losses = Callable[[Batch], Tensor]

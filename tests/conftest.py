@@ -108,7 +108,7 @@ def tiny_csv(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def tiny_corpus(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus of two sources and two shards in the tiny encoder's tokens: 40 documents of some sentences each."""
-    from doctune.commands.corpus import run
+    from doctune.runs.corpus import run
     from doctune.settings import CorpusSettings
 
     folder = tmp_path_factory.mktemp("tiny-corpus")

@@ -141,6 +141,11 @@ def stem(path: Path) -> tuple[str, str]:
     return (base, f".{suffix.lower()}") if dot else (name, "")
 
 
+def disk_is_full(error: Exception) -> bool:
+    """Whether that is what an error says; safetensors has an exception of its own for what the system reports."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "(os error 28)" in str(error)
+
+
 @contextlib.contextmanager
 def no_space_is_one_line(path: Path) -> Iterator[None]:
     """Turn a full disk, a forbidden folder or a file in the way into a `UserError` that names the path."""
@@ -148,8 +153,7 @@ def no_space_is_one_line(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         number = getattr(error, "errno", None)
-        # safetensors has an exception of its own for what the system reports.
-        if number in (errno.ENOSPC, errno.EDQUOT) or "(os error 28)" in str(error):
+        if disk_is_full(error):
             raise UserError(f"{path}: no space left on the disk; nothing half-written was kept") from error
         if number in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise UserError(f"{path}: no permission to write here; choose another place") from error

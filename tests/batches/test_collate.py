@@ -140,7 +140,7 @@ def test_lengths_where_a_pair_loses_its_second_text(
 
 def test_lengths_of_the_original_truncation(dataset_of: DatasetOf, tokenizer: TextTokenizer) -> None:
     dataset = dataset_of([SENTENCE * 10])
-    collator = Collator(tokenizer.template, HeadTail(0, lose_odd=True), 13)
+    collator = Collator(tokenizer.template, HeadTail(0, original_truncation=True), 13)
     assert (collator(dataset, np.array([0])).lengths, collator.lengths(dataset).tolist()) == ((12,), [13])
 
 

@@ -58,11 +58,11 @@ def test_bad_toml(fails: Fails, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--epochs", "0"], "training.epochs: input should be greater than 0, found '0'"),
-        (["--epochs", "many"], "training.epochs: input should be a valid number"),
-        (["--batch-size", "2.5"], "training.batch_size: input should be a valid integer"),
+        (["--epochs", "0"], "training.epochs: give --epochs a number above 0, found '0'"),
+        (["--epochs", "many"], "training.epochs: give --epochs a number above 0, found 'many'"),
+        (["--batch-size", "2.5"], "training.batch_size: give --batch-size a whole number from 1, found '2.5'"),
         (["--seed", "x"], "training.seed"),
-        (["--warmup", "1.5"], "schedule.warmup: input should be less than 1"),
+        (["--warmup", "1.5"], "schedule.warmup: give --warmup a number from 0 and below 1"),
         (["--validation-fraction", "0"], "data.validation_fraction"),
         (["--head-tokens", "30"], "truncation.head_tokens: 30 leaves no tail in the 30 tokens"),
         (["--max-seq-len", "2"], "truncation.max_seq_len"),

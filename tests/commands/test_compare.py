@@ -61,6 +61,19 @@ def run(cli: Cli, tiny_csv: MakeCsv, tiny_encoder: Path, tmp_path: Path) -> Cli:
     return go
 
 
+def test_unseen_labels_are_errors_of_every_run(run: Cli, adapted: Callable[..., Path], tmp_path: Path) -> None:
+    test = tmp_path / "other.csv"
+    test.write_text((tmp_path / "test.csv").read_text() + "a film of another kind,unheard\n")
+    assert "give --unseen-labels count" in run(adapted("one"), test=test).error
+    done = run(tmp_path / "one", test=test, flags=("--unseen-labels", "count"), seeds=1)
+    assert done.code == 0, done.err
+    for name in ("base", "one"):
+        report = read(tmp_path / "out" / name / "report.json")
+        assert report["test"]["unseen"] == 1
+        last = json.loads((tmp_path / "out" / name / "predictions.jsonl").read_text().splitlines()[-1])
+        assert (last["true_label"], last["label"] in ("neg", "pos")) == ("unheard", True)
+
+
 def test_runs_differ_in_nothing_but_their_encoder(run: Cli, adapted: Callable[..., Path], tmp_path: Path) -> None:
     one = adapted("one", steps=100, tokens=5000, seconds=61.0, corpus={"name": "films", "documents": 40})
     two = adapted("two", seed=8, steps=200)
@@ -126,9 +139,9 @@ def test_a_killed_comparison_goes_on_and_repeats_nothing(
     one, two, out, original = adapted("one"), adapted("two", seed=8), tmp_path / "out", command.fit
     fitted: list[str] = []
 
-    def fit(*args: Any) -> Any:
-        fitted.append(f"{args[5].parent.name}/{args[5].name}")
-        return original(*args)
+    def fit(one: Any, context: Any) -> Any:
+        fitted.append(f"{one.folder.parent.name}/{one.folder.name}")
+        return original(one, context)
 
     def killed(*args: Any) -> Any:
         if fitted[-1:] == ["one/seed-42"]:

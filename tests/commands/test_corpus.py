@@ -112,7 +112,7 @@ def test_killed_and_run_again(reviews: Path, tiny_encoder: Path, tmp_path: Path)
     [
         ([], "no documents: name at least one SOURCE"),
         (["reviews.jsonl", "--weights", "1", "2"], "--weights: 2 for 1 sources; give one for each SOURCE"),
-        (["reviews.jsonl", "--weights", "0"], "sources.0.weight: input should be greater than 0"),
+        (["reviews.jsonl", "--weights", "0"], "sources.0.weight: give a number above 0"),
         (["reviews.jsonl", "--text", "body"], "no column 'body'; the columns are id, text"),
         (["reviews.jsonl", "--exclude", "nothing.csv"], "nothing.csv: no such file"),
         (["reviews.jsonl", "--exclude", "empty.csv"], "empty.csv has no texts"),

@@ -17,8 +17,8 @@ from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file
 
 import doctune
-from doctune.commands.features import open_encoder
 from doctune.errors import ConfigError, DataError
+from doctune.runs.features import open_encoder
 from doctune.settings import FeatureFileSettings
 from doctune.tensors import Batch
 
@@ -101,7 +101,7 @@ def test_pieces_and_order_change_nothing(
     texts = [f"the film {i} was {'great and lovely ' * (i % 7)}" for i in range(20)] + ["", "x"]
     found = []
     for size in (1 << 27, 1):
-        monkeypatch.setattr("doctune.commands.features.BYTES_AT_A_TIME", size)
+        monkeypatch.setattr("doctune.runs.features.BYTES_AT_A_TIME", size)
         path = tmp_path / f"{size}.{kind}"
         doctune.features(texts, tiny_encoder, path, device="cpu")
         if kind == "parquet":
@@ -156,7 +156,7 @@ def test_a_model_is_read_as_it_was_trained(cli: Cli, trained: Path, tmp_path: Pa
     table = pq.read_table(tmp_path / "f.parquet")
     assert json.loads(table.schema.metadata[b"truncation"])["max_seq_len"] == 32
     predictor = doctune.load(trained, "cpu", "fp32")
-    head = predictor.model.head.linear
+    head = predictor.model.task.head.linear
     with torch.no_grad():
         logits = head(torch.tensor(table.column("layer_1").to_pylist()))
     rows = doctune.predict(trained, new)

@@ -88,7 +88,7 @@ def test_files_and_figures(settings: dict[str, Any], tmp_path: Path, capsys: pyt
     assert len(evaluations) == 3
     for name in TASKS:
         own = json.loads((run / "joint" / name / "report.json").read_text())
-        best = max(range(3), key=lambda i: (evaluations[i][f"{name}/validation_accuracy"], -i))
+        best = max(range(3), key=lambda i: (evaluations[i][f"{name}/validation_accuracy"], i))
         assert own["best"]["step"] == evaluations[best]["step"]
         assert own["epochs"][best]["validation"]["loss"] == pytest.approx(own["validation"]["loss"])
     joint, alone = (json.loads((run / s / "films" / "report.json").read_text()) for s in ("joint", "continued"))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import csv
 import io
 import json
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import pytest
 
 import doctune
 from doctune.commands.predict import read_documents
-from doctune.errors import CheckpointError, ConfigError
+from doctune.errors import CheckpointError, ConfigError, DataError, UserError
 from doctune.examples import Example
 
 Cli = Callable[..., Any]
@@ -47,6 +50,11 @@ def check(rows: list[dict[str, Any]], predictor: doctune.Predictor, texts: list[
     """One row a text, in order, each equal to what the model says about that text alone."""
     assert len(rows) == len(texts)
     for row, text in zip(rows, texts, strict=True):
+        if not text.strip():
+            assert row["label"] in (None, "")
+            assert row["probability"] in (None, "")
+            assert list(row["probabilities"].values()) == [pytest.approx(1 / len(predictor.labels), abs=1e-6)] * 3
+            continue
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert row["probabilities"][row["label"]] == row["probability"] == max(row["probabilities"].values())
         assert row["probabilities"] == pytest.approx(expected_rows(predictor, [text])[0], abs=1e-3)
@@ -134,7 +142,7 @@ def test_output_to_a_file(
             return
         table = list(csv.DictReader(file))
     rows = [
-        {**row, "probability": float(row["probability"]),
+        {**row, "probability": row["probability"] and float(row["probability"]),
          "probabilities": {label: float(row[f"probability_{label}"]) for label in predictor.labels}}
         for row in table
     ]  # fmt: skip
@@ -152,11 +160,18 @@ def test_a_predictor_in_python(trained: Path, predictor: doctune.Predictor) -> N
     probabilities = predictor.predict_proba(TEXTS)
     assert probabilities.shape == (len(TEXTS), 3)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
-    assert predictor.predict(TEXTS) == [predictor.labels[i] for i in probabilities.argmax(axis=1)]
+    best = [predictor.labels[i] for i in probabilities.argmax(axis=1)]
+    assert predictor.predict(TEXTS) == [
+        label if text.strip() else None for label, text in zip(best, TEXTS, strict=True)
+    ]
     rows = doctune.predict(trained, TEXTS)
     assert [row["label"] for row in rows] == predictor.predict(TEXTS)
     assert predictor.predict([]) == []
     assert predictor.predict_proba([("the film", "was great")]).shape == (1, 3)
+    pairs = doctune.predict(trained, [("the film", "was great"), "the film"])
+    assert [row["label"] for row in pairs] == predictor.predict([("the film", "was great"), "the film"])
+    with pytest.raises(DataError, match=r"texts\[1\]: found None"):
+        doctune.predict(trained, ["a", None])
 
 
 def test_the_order_of_documents_and_batches_changes_nothing(predictor: doctune.Predictor) -> None:
@@ -200,27 +215,77 @@ def test_folders_that_are_no_model(cli: Cli, trained: Path, tiny_encoder: Path, 
 
 def test_a_damaged_model(trained: Path, tmp_path: Path) -> None:
     def copy(name: str, content: bytes) -> Path:
-        folder = tmp_path / f"damaged-{name}"
-        folder.mkdir()
-        for file in (trained / "model").iterdir():
-            (folder / file.name).write_bytes(content if file.name == name else file.read_bytes())
+        folder = Path(shutil.copytree(trained / "model", tmp_path / "damaged"))
+        assert (folder / name).is_file()
+        (folder / name).write_bytes(content)
         return folder
 
     description = json.loads((trained / "model" / "doctune.json").read_text())
     for name, content in (
         ("doctune.json", b"{"),
-        ("doctune.json", json.dumps({**description, "format": 2}).encode()),
+        ("doctune.json", json.dumps({**description, "format": 3}).encode()),
         ("doctune.json", json.dumps({**description, "labels": ["1", "2"]}).encode()),
-        ("model.safetensors", (trained / "model" / "model.safetensors").read_bytes()[:-50]),
-        ("tokenizer.json", b"{}"),
+        ("encoder/model.safetensors", (trained / "model" / "encoder" / "model.safetensors").read_bytes()[:-50]),
+        ("head.safetensors", (trained / "model" / "head.safetensors").read_bytes()[:-5]),
+        ("encoder/tokenizer.json", b"{}"),
     ):
         folder = copy(name, content)
         with pytest.raises(CheckpointError) as caught:
             doctune.load(folder)
         assert name in str(caught.value) or "weights do not load" in str(caught.value)
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
+        shutil.rmtree(folder)
+
+
+def places(tree: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The path of everything in a tree."""
+    inside = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in inside:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+def test_no_field_of_a_model_runs_code(
+    cli: Cli, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Python file lies in the model's folder, and every field of doctune.json names it in turn."""
+    folder = Path(shutil.copytree(trained / "model", tmp_path / "model"))
+    new, ran = trained.parent / "test.csv", tmp_path / "ran"
+    (folder / "reader.py").write_text(
+        f"open({str(ran)!r}, 'w').close()\nclass R:\n    labels = None\n    def read(self, path, split):\n"
+        f"        return iter(())\n"
+    )
+    monkeypatch.chdir(folder)
+    description = json.loads((folder / "doctune.json").read_text())
+    description["columns"] |= {"dataset": "trec", "own_reader": "MyReader", "text_pair": "body"}
+    paths = list(places(description))
+    assert ("columns", "dataset") in paths
+    for path in paths:
+        changed = copy.deepcopy(description)
+        for name in ("dataset", "own_reader", "text_pair"):
+            if path[-1] != name:
+                del changed["columns"][name]
+        within = changed
+        for key in path[:-1]:
+            within = within[key]
+        within[path[-1]] = "reader.py:R"
+        (folder / "doctune.json").write_text(json.dumps(changed))
+        for use in (
+            lambda: doctune.predict(folder, new),
+            lambda: doctune.evaluate(folder, new),
+            lambda: doctune.features(new, folder, tmp_path / "features.jsonl", token_pooling="mean"),
+        ):
+            with contextlib.suppress(UserError):
+                use()
+        assert not ran.exists(), path
+    description["columns"] = {"dataset": "reader.py:R"}
+    (folder / "doctune.json").write_text(json.dumps(description))
+    assert "columns.dataset: 'reader.py:R' is no known data set, and code that" in cli("predict", folder, new).error
+    description["columns"] = {"own_reader": "R"}
+    (folder / "doctune.json").write_text(json.dumps(description))
+    assert "give --dataset FILE.py:R" in cli("predict", folder, new).error
+    assert not ran.exists()
+    assert cli("predict", folder, new, "--dataset", "reader.py:R").code == 0
+    assert ran.exists()
 
 
 def test_a_bad_file(cli: Cli, trained: Path, tmp_path: Path) -> None:

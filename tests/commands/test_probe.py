@@ -15,8 +15,8 @@ import torch
 import doctune
 from doctune.cli import parse
 from doctune.cli.flags import settings_tree
-from doctune.commands.probe import finetune_command
 from doctune.errors import ConfigError, DataError
+from doctune.runs.probing import finetune_command
 from doctune.settings import FinetuneSettings, ProbeSettings
 from doctune.training.logistic import choose_logistic
 
@@ -47,7 +47,7 @@ def test_a_probe_from_the_command_line(
         "12 validation documents tell little: give more with --validation or a larger --validation-fraction"
     ]
     words = shlex.split(probe["finetune"])[1:]
-    settings = FinetuneSettings.build(settings_tree(parse(words)))
+    settings = FinetuneSettings.build(settings_tree(*parse(words)))
     assert (settings.data.train, settings.truncation.max_seq_len) == (str(train), 32)
     assert settings.features.layers == (advised["layer"],)
 
@@ -75,7 +75,7 @@ def test_unseen_labels_are_errors_of_every_probe(
 def test_a_probe_is_a_logistic_regression_on_the_features_of_its_layer(
     tiny_csv: Callable[..., Path], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool
 ) -> None:
-    monkeypatch.setattr("doctune.commands.probe.BYTES_IN_MEMORY", 1 << 30 if in_memory else 0)
+    monkeypatch.setattr("doctune.runs.probing.BYTES_IN_MEMORY", 1 << 30 if in_memory else 0)
     files = {"train": tiny_csv(rows=60, classes=("a", "b", "c")), "validation": tiny_csv("v.csv", 30, ("a", "b", "c"))}
     settings = {"encoder": str(tiny_encoder), "device": "cpu", "precision": "fp32"}
     probe = doctune.probe(

@@ -150,9 +150,9 @@ def test_from_scratch_with_a_vocabulary_of_its_own(cli: Cli, tiny_csv: Callable[
         ([], "give either --encoder DIR_OR_ID, whose vocabulary is used, or --new-vocabulary SIZE"),
         (["--encoder", "TINY", "--new-vocabulary", "500"], "give either --encoder DIR_OR_ID"),
         (["--new-vocabulary", "500", "--add-pieces", "5"], "--add-pieces is for the vocabulary of an --encoder"),
-        (["--new-vocabulary", "50"], "new_vocabulary: input should be greater than or equal to 100, found '50'"),
+        (["--new-vocabulary", "50"], "new_vocabulary: give --new-vocabulary a whole number from 100, found '50'"),
         (["--encoder", "TINY", "--cased"], "--cased is for --new-vocabulary"),
-        (["--encoder", "TINY", "--add-pieces", "0"], "add_pieces: input should be greater than or equal to 1"),
+        (["--encoder", "TINY", "--add-pieces", "0"], "add_pieces: give --add-pieces a whole number from 1"),
         (
             ["--encoder", "BYTES", "--add-pieces", "5"],
             "is of kind BPE; words are added to BERT's kind (WordPiece) only",

@@ -12,6 +12,7 @@ from doctune.encoders.load import load_encoder
 from doctune.heads.bilstm import BiLstm
 from doctune.models.classifier import Classifier, build_classifier
 from doctune.settings import BiLstmSettings, EncoderSettings, FeatureSettings
+from doctune.settings.implementations import Part
 from doctune.tensors import Batch, HiddenStates
 
 SIZES = BiLstmSettings(lstm_hidden=5, attention_hops=3, attention_size=7)
@@ -58,7 +59,7 @@ def classifier(tiny_encoder: Path) -> Callable[..., Classifier]:
     def make(kind: str) -> Classifier:
         torch.manual_seed(0)
         loaded = load_encoder(tiny_encoder, EncoderSettings(encoder=str(tiny_encoder)), "all")
-        return build_classifier(loaded, "auto", kind, 3, bilstm=SIZES).eval()  # type: ignore[arg-type]
+        return build_classifier(loaded, "auto", kind, 3, head=Part(BiLstm, SIZES)).eval()
 
     return make
 

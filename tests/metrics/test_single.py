@@ -185,7 +185,7 @@ def test_wilson_interval_is_symmetric_and_shrinks() -> None:
 
 
 def test_calibration_error_is_that_of_a_bin_after_the_other() -> None:
-    """Fifteen bins of equal width, the upper end of each belonging to it; sure answers and unsure ones are not mixed."""
+    """Fifteen bins of equal width, the upper end of each belonging to it."""
     random = np.random.default_rng(3)
     for size in (2, 3, 20):
         probabilities = random.dirichlet(np.full(size, 0.3), 500)

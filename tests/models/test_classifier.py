@@ -9,7 +9,7 @@ import torch
 from doctune.encoders.base import FAMILIES
 from doctune.encoders.load import load_encoder
 from doctune.models.classifier import Classifier, build_classifier
-from doctune.pooling.layers import LayerPooling
+from doctune.pooling import layers as layer_poolings
 from doctune.pooling.tokens import Attention, Cls, Max, Mean
 from doctune.settings import EncoderSettings
 from doctune.tensors import Batch, HiddenStates
@@ -39,10 +39,10 @@ def test_token_poolings_equal_one_sequence_at_a_time(states: HiddenStates) -> No
 
 def test_layer_poolings() -> None:
     layers = [torch.randn(3, 8) for _ in range(4)]
-    assert LayerPooling("concat", 4, 8)(layers).shape == (3, LayerPooling("concat", 4, 8).output_size)
-    torch.testing.assert_close(LayerPooling("mean", 4, 8)(layers), sum(layers) / 4)
-    torch.testing.assert_close(LayerPooling("max", 4, 8)(layers), torch.stack(layers).amax(0))
-    learned = LayerPooling("attention", 4, 8)
+    assert layer_poolings.Concat(8, 4)(layers).shape == (3, layer_poolings.Concat(8, 4).output_size)
+    torch.testing.assert_close(layer_poolings.Mean(8, 4)(layers), sum(layers) / 4)
+    torch.testing.assert_close(layer_poolings.Max(8, 4)(layers), torch.stack(layers).amax(0))
+    learned = layer_poolings.Attention(8, 4)
     torch.testing.assert_close(learned.weights(torch.stack(layers)).sum(0), torch.ones(3, 1))
 
 

@@ -12,9 +12,11 @@ import torch
 
 from doctune.classifier.folder import WEIGHTS, Description, load_model, save_model
 from doctune.encoders.load import load_encoder
+from doctune.heads.bilstm import BiLstm
 from doctune.models.classifier import Classifier, build_classifier
 from doctune.models.multitask import MultitaskModel
 from doctune.settings import BiLstmSettings, EncoderSettings, TruncationSettings
+from doctune.settings.implementations import Part
 from doctune.tensors import Batch
 
 SMALL = BiLstmSettings(lstm_hidden=4, attention_hops=2, attention_size=3)
@@ -42,7 +44,9 @@ def batch(pack: Callable[..., Batch]) -> Batch:
 def test_only_the_tokens_that_are_said_to_be_read_matter(
     token_pooling: str, layers: tuple[int, ...], tiny_encoder: Path, batch: Batch
 ) -> None:
-    own: dict[str, Any] = {"bilstm": SMALL} if token_pooling == "bilstm" else {"token_pooling": token_pooling}
+    own: dict[str, Any] = (
+        {"head": Part(BiLstm, SMALL)} if token_pooling == "bilstm" else {"token_pooling": token_pooling}
+    )
     model = make(tiny_encoder, layers, window_pooling="mean", **own).eval()
     states = model.encoder(batch)
     first = torch.zeros(batch.num_tokens, dtype=torch.bool)
@@ -102,7 +106,7 @@ def test_a_joint_model_has_exactly_the_parameters_of_its_classifiers(
     token_pooling: str, layer_pooling: Any, window_pooling: Any, tiny_encoder: Path
 ) -> None:
     loaded = load_encoder(tiny_encoder, EncoderSettings(encoder="x"), (0, 1))
-    own: dict[str, Any] = {"bilstm": SMALL} if token_pooling == "bilstm" else {}
+    own: dict[str, Any] = {"head": Part(BiLstm, SMALL)} if token_pooling == "bilstm" else {}
     tokens = "cls" if token_pooling == "bilstm" else token_pooling
     classifiers = {
         name: build_classifier(loaded, tokens, layer_pooling, 2, window_pooling=window_pooling, **own)

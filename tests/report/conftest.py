@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from doctune.evaluation.intervals import is_collapsed, seed_interval
+from doctune.evaluation.schema import FORMAT, Report
 from doctune.metrics.single import Metrics, compute
-from doctune.report.finetuning import Report
 
 MakeReport = Callable[..., Report]
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -81,6 +81,7 @@ def make_report(
     best = max(range(num_epochs), key=lambda i: epochs[i].accuracy)
     test_metrics = made_up(size, count, accuracy, 99, names) if test else None
     report: Report = {
+        "format": FORMAT,
         "doctune": "0.1.0",
         "created": "2026-03-02T14:05:09+00:00",
         "title": "reviews.csv",

@@ -7,7 +7,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from doctune.report.charts import Dot, Series, confusion_matrix, learning_curve, seed_plot, short, ticks
+from doctune.report.charts import Dot, Series, confusion_matrix, learning_curve, seed_plot
+from doctune.report.figure import short, ticks
 
 
 def say(value: float) -> str:

@@ -24,8 +24,8 @@ from doctune.evaluation.comparison import (
 )
 from doctune.evaluation.intervals import paired_bootstrap_over_seeds, seed_interval
 from doctune.metrics.single import compute
+from doctune.report.charts import Gap, StepPoint, differences, error_by_steps
 from doctune.report.comparison import markdown, render_html, steps_plot, summary_table, write_comparison
-from doctune.report.comparison_charts import Gap, StepPoint, differences, error_by_steps
 
 MakeRun = Callable[..., Run]
 COUNT = 200

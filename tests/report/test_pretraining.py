@@ -13,7 +13,8 @@ import pytest
 from doctune.errors import CheckpointError
 from doctune.evaluation.pretraining_section import further_pretraining, pretraining_warnings
 from doctune.report.finetuning import render_html, summary_table
-from doctune.report.pretraining import MOST_POINTS, make_report, short_count, write_pretraining_report
+from doctune.report.numbers import short_count
+from doctune.report.pretraining import MOST_POINTS, make_report, write_pretraining_report
 
 MakeFacts = Callable[..., dict[str, Any]]
 MakeRun = Callable[..., Path]

@@ -11,7 +11,8 @@ import pytest
 
 from doctune.evaluation.probe import Answers, Probe, advise, judge, sentences
 from doctune.metrics.single import wilson_interval
-from doctune.report.probe import heat_map, summary_table, write_probe
+from doctune.report.probe import summary_table, write_probe
+from doctune.report.sections.probe.maps import heat_map
 
 COUNT = 200
 

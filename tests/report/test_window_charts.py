@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from doctune.classifier.predictor import _windows
+from doctune.report.charts import WINDOWS_HEIGHT, WINDOWS_WIDTH, deciding, window_bars
 from doctune.report.finetuning import render_html
-from doctune.report.window_charts import HEIGHT, WIDTH, deciding, window_bars
 
 
 def windows(*weights: float) -> list[Any]:
@@ -21,11 +21,11 @@ def test_a_bar_for_every_window_inside_the_picture(weights: tuple[float, ...]) -
     svg = ElementTree.fromstring(window_bars(windows(*weights)))
     bars = svg.findall("rect")
     assert len(bars) == len(weights)
-    assert float(svg.attrib["width"]) <= WIDTH
+    assert float(svg.attrib["width"]) <= WINDOWS_WIDTH
     for bar, weight in zip(bars, weights, strict=True):
         top, height = float(bar.attrib["y"]), float(bar.attrib["height"])
         assert top >= -0.1
-        assert top + height <= HEIGHT + 1.1
+        assert top + height <= WINDOWS_HEIGHT + 1.1
         assert (bar.attrib["class"] == "against") == (weight < 0)
         assert f"{weight:+.3f}" in (bar.findtext("title") or "")
     chosen = [place for place, bar in enumerate(bars) if bar.attrib["class"] == "decided"]

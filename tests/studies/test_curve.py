@@ -192,10 +192,10 @@ def test_what_an_adapted_encoder_has_seen_is_told(curve: Curve, adapted: Path) -
 
 
 def test_a_run_that_fails_is_told(curve: Curve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def broken(settings: FinetuneSettings, *args: Any, **options: Any) -> Any:
-        if settings.data.train_examples == 20:
+    def broken(one: Any, context: Any) -> Any:
+        if one.settings.data.train_examples == 20:
             raise DataError("broken")
-        return fit(settings, *args, **options)
+        return fit(one, context)
 
     fit = finetune.fit
     monkeypatch.setattr(finetune, "fit", broken)

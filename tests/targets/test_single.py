@@ -14,6 +14,7 @@ import pytest
 from doctune.errors import ConfigError, DataError
 from doctune.examples import label_order
 from doctune.heads.links import LINKS
+from doctune.runs.evaluation import score
 from doctune.targets import SingleTarget, TargetSettings, from_json
 
 TARGET = SingleTarget(("a", "b", "c"))
@@ -97,9 +98,9 @@ def test_what_is_selected_is_higher_where_it_is_better() -> None:
     good, bad = np.eye(3)[labels] * 0.9 + 0.1 / 3, np.full((4, 3), 1 / 3)
     figures = [TARGET.headline(TARGET.measure(probabilities, labels)) for probabilities in (good, bad)]
     for select in ("accuracy", "macro_f1", "loss", "last"):
-        better, worse = (TARGET.score(one, select) for one in figures)
+        better, worse = (score(one, select) for one in figures)
         assert better > worse
-    assert TARGET.score(figures[1], "last") == figures[1]["accuracy"]
+    assert score(figures[1], "last") == figures[1]["accuracy"]
 
 
 def test_json_both_ways() -> None:

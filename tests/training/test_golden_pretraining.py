@@ -21,7 +21,7 @@ from doctune.tensors import MaskedBatch
 from doctune.training.budget import Budget
 from doctune.training.layerwise import parameter_groups
 from doctune.training.log import MetricsLog
-from doctune.training.loop import Run, train
+from doctune.training.loop import TrainingSetup, train
 from doctune.training.optim import make_optimizer
 from doctune.training.schedule import make_schedule
 
@@ -80,9 +80,9 @@ def test_ten_steps(golden: Path, tmp_path: Path) -> None:
     factor = make_schedule(ScheduleSettings(schedule="warmup-linear", warmup=share), len(steps))
     groups, _ = parameter_groups(loaded.model, expected["init_lr"], 0.01, LayerwiseSettings(layerwise="none"))
     optimizer = make_optimizer(groups, OptimizerSettings(optimizer="bert-adam"), factor, clips_per_tensor=False)
-    run = Run(
+    run = TrainingSetup(
         loaded.model, GoldenFeed(expected["batches"], [step["batch"] for step in steps]), Budget("step", len(steps)),
-        range(1, len(steps) + 1), ("step", len(steps)), optimizer, factor, 1.0, choose_device("cpu", "fp32"), 0,
+        range(1, len(steps) + 1), ("step", len(steps)), optimizer, 1.0, choose_device("cpu", "fp32"), 0,
     )  # fmt: skip
     outcome = train(run, None, MetricsLog(tmp_path / "metrics.jsonl"))
     for record, step in zip(outcome.records, steps, strict=True):

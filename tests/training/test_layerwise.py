@@ -8,7 +8,8 @@ from doctune.encoders.load import load_encoder
 from doctune.errors import ConfigError
 from doctune.models.classifier import Classifier, build_classifier
 from doctune.settings import EncoderSettings, LayerwiseSettings
-from doctune.training.layerwise import default_learning_rate, layer_rate, parameter_groups
+from doctune.training.layerwise import layer_rate, parameter_groups
+from doctune.training.rates import default_learning_rate
 
 
 @pytest.fixture

@@ -31,8 +31,7 @@ from doctune.training.ahead import Ahead
 from doctune.training.budget import Budget
 from doctune.training.layerwise import parameter_groups
 from doctune.training.log import MetricsLog
-from doctune.training.loop import Outcome, train
-from doctune.training.loop import Run as LoopRun
+from doctune.training.loop import Outcome, TrainingSetup, train
 from doctune.training.optim import make_optimizer
 from doctune.training.state import Checkpoints, Evaluation
 
@@ -42,13 +41,13 @@ CPU = choose_device("cpu", "fp32")
 def make_run(
     model: Classifier, dataset: Dataset, collator: Collator, training: TrainingSettings, seed: int = 1,
     rate: float = 1e-3, optimizer: str = "adamw",
-) -> LoopRun:  # fmt: skip
+) -> TrainingSetup:  # fmt: skip
     groups, _ = parameter_groups(model, rate, 0.01, LayerwiseSettings())
     feed = DocumentFeed(dataset, collator, training, seed)
     budget = Budget("step", len(feed.steps))
     made = make_optimizer(groups, OptimizerSettings(optimizer=optimizer), lambda step: 1.0)
-    return LoopRun(
-        model, feed, budget, feed.ends, ("examples", feed.num_documents()), made, lambda step: 1.0, 1.0, CPU, seed,
+    return TrainingSetup(
+        model, feed, budget, feed.ends, ("examples", feed.num_documents()), made, 1.0, CPU, seed,
         training.patience, keep_last=training.select == "last",
     )  # fmt: skip
 
@@ -135,12 +134,19 @@ def test_the_same_seed_gives_the_same_weights(run: Run) -> None:
     assert not torch.equal(first, weights(run(dropout=0.1, seed=2)[0]))
 
 
-def test_the_best_weights_are_kept_and_ties_go_to_the_earlier(run: Run) -> None:
+def test_the_best_weights_are_kept_and_ties_go_to_the_later(run: Run) -> None:
+    """More training that is not worse is kept."""
     model, outcome = run(iter([0.5, 0.9, 0.9, 0.7]), epochs=4)
-    assert outcome.best == 1
+    assert outcome.best == 2
     assert len(outcome.records) == 4
-    two, _ = run(iter([0.1, 0.2]), epochs=2)
-    torch.testing.assert_close(weights(model), weights(two))
+    three, _ = run(iter([0.1, 0.2, 0.3]), epochs=3)
+    torch.testing.assert_close(weights(model), weights(three))
+
+
+def test_an_equal_score_is_no_gain(run: Run) -> None:
+    """Its weights are kept, but patience runs out."""
+    _, outcome = run(iter([0.9, 0.9, 0.9, 0.9]), epochs=4, patience=2)
+    assert (outcome.best, len(outcome.records)) == (2, 3)
 
 
 def test_early_stopping(run: Run) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +13,34 @@ import torch
 from doctune.batches.plan import Places
 from doctune.errors import ConfigError
 from doctune.settings import TruncationSettings
-from doctune.store.splits import Dataset
+from doctune.settings.implementations import Own
 from doctune.tensors import Batch
-from doctune.text.tokenizer import Template, TextTokenizer
-from doctune.text.truncation import Truncation, Windows, make_truncation, truncate_pair
+from doctune.text.tokenizer import Ids, Template, TextTokenizer
+from doctune.text.truncation import SeveralWindows, Truncation, make_truncation, truncate_pair
+
+
+class TokenisedDocuments(Protocol):
+    """Tokenised documents, which batches are made of: a `Dataset` on the disk, or texts in memory.
+
+    `names` are the classes; `labels` [D] their numbers, -1 where a document has none.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]: ...
+
+    def __len__(self) -> int: ...
+
+    def ids(self, places: Places | None = None) -> Sequence[str]: ...
+
+    def lengths(self) -> npt.NDArray[np.int64]: ...
+
+    def tokens(self, place: int) -> tuple[Ids, Ids | None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,32 +54,32 @@ class Collator:
     truncation: Truncation
     max_seq_len: int
 
-    def lengths(self, dataset: Dataset) -> npt.NDArray[np.int64]:
+    def lengths(self, documents: TokenisedDocuments) -> npt.NDArray[np.int64]:
         """Length of each document after truncation, all its windows together, special tokens included; int64 [D].
 
         What plans need: an upper bound, exact but for a place that the original's truncation loses, or the separator
         of a second text of which nothing is left.
         """
-        cut = np.minimum(self._whole(dataset), self.max_seq_len)
-        if not isinstance(self.truncation, Windows):
+        cut = np.minimum(self._whole(documents), self.max_seq_len)
+        if not isinstance(self.truncation, SeveralWindows):
             return cut
-        tokens, special = dataset.lengths(), self.template.special_tokens(False)
+        tokens, special = documents.lengths(), self.template.special_tokens(False)
         windows = self.truncation.numbers(tokens[:, 0], self._budget)
         read = self.truncation.tokens(tokens[:, 0], self._budget) + windows * special
         return np.where(tokens[:, 1] > 0, cut, read)
 
-    def truncated(self, dataset: Dataset) -> float:
+    def truncated(self, documents: TokenisedDocuments) -> float:
         """Share of the documents that lose tokens."""
-        cut = self._whole(dataset) > self.max_seq_len
-        if isinstance(self.truncation, Windows):
-            tokens = dataset.lengths()
+        cut = self._whole(documents) > self.max_seq_len
+        if isinstance(self.truncation, SeveralWindows):
+            tokens = documents.lengths()
             cut = np.where(tokens[:, 1] > 0, cut, self.truncation.cuts(tokens[:, 0], self._budget))
         return float(np.mean(cut))
 
-    def places(self, dataset: Dataset, place: int) -> list[tuple[int, int]]:
+    def places(self, documents: TokenisedDocuments, place: int) -> list[tuple[int, int]]:
         """Where each window of the document at `place` begins, and its tokens without special ones; one has none."""
-        first, second = dataset.shard.tokens(int(dataset.rows[place]))
-        if second is not None or not isinstance(self.truncation, Windows):
+        first, second = documents.tokens(place)
+        if second is not None or not isinstance(self.truncation, SeveralWindows):
             return []
         found = self.truncation.places(len(first), self._budget)
         return found if len(found) > 1 else []
@@ -63,17 +89,17 @@ class Collator:
         """The tokens of a single text that a window has room for."""
         return self.max_seq_len - self.template.special_tokens(False)
 
-    def _whole(self, dataset: Dataset) -> npt.NDArray[np.int64]:
+    def _whole(self, documents: TokenisedDocuments) -> npt.NDArray[np.int64]:
         """Length of each document's sequence if nothing were cut."""
-        tokens = dataset.lengths()
+        tokens = documents.lengths()
         special = np.where(tokens[:, 1] > 0, self.template.special_tokens(True), self.template.special_tokens(False))
         return np.asarray(tokens.sum(axis=1) + special, np.int64)
 
-    def __call__(self, dataset: Dataset, places: Places) -> Batch:
+    def __call__(self, documents: TokenisedDocuments, places: Places) -> Batch:
         """The batch of the documents at `places`; `rows` of the batch are those places."""
         sequences, types, window_of = [], [], []
         for document, place in enumerate(places):
-            for ids, kinds in self._sequences(dataset, int(place)):
+            for ids, kinds in self._sequences(documents, int(place)):
                 sequences.append(ids)
                 types.append(kinds)
                 window_of.append(document)
@@ -87,23 +113,25 @@ class Collator:
             max_seqlen=int(lengths.max()),
             window_of=torch.tensor(window_of),
             rows=torch.from_numpy(np.asarray(places, np.int64)),
-            labels=torch.from_numpy(dataset.labels[places]),
+            labels=torch.from_numpy(documents.labels[places]),
             lengths=tuple(lengths.tolist()),
         )
 
-    def _sequences(self, dataset: Dataset, place: int) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
-        first, second = dataset.shard.tokens(int(dataset.rows[place]))
+    def _sequences(
+        self, documents: TokenisedDocuments, place: int
+    ) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
+        first, second = documents.tokens(place)
         if second is not None:
             first, second = truncate_pair(first, second, self.max_seq_len - self.template.special_tokens(True))
             return [self.template.assemble(first, second)]
         return [self.template.assemble(window) for window in self.truncation.windows(first, self._budget)]
 
 
-def make_collator(tokenizer: TextTokenizer, truncation: TruncationSettings) -> Collator:
-    """The collator for these settings; `ConfigError` if they leave no room for text."""
+def make_collator(tokenizer: TextTokenizer, truncation: TruncationSettings, own: Own = ()) -> Collator:
+    """The collator for these settings; `ConfigError` if they leave no room for text. `own`: see `implementation`."""
     budget = truncation.max_seq_len - tokenizer.template.special_tokens(False)
     if budget < 1:
         raise ConfigError(
             f"truncation.max_seq_len: {truncation.max_seq_len} has no room for text beside the special tokens"
         )
-    return Collator(tokenizer.template, make_truncation(truncation, budget), truncation.max_seq_len)
+    return Collator(tokenizer.template, make_truncation(truncation, budget, own), truncation.max_seq_len)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,24 +10,27 @@ from typing import Any
 
 from doctune.commands import finetune
 from doctune.config import merge, read_toml
-from doctune.errors import ConfigError, UserError
+from doctune.distributed import World
+from doctune.errors import ConfigError
 from doctune.evaluation.comparison import Comparison, Run, compare_runs, read_pretraining
 from doctune.evaluation.schema import Report
-from doctune.files import no_space_is_one_line
-from doctune.report.comparison import PLOT, summary_table, write_comparison
+from doctune.evaluation.stored import read_report
+from doctune.readers import sources
+from doctune.report.comparison import write_comparison
 from doctune.runs import directory
+from doctune.runs.directory import COMPARE, FINETUNE, TOKENISED, RunDirectory
+from doctune.runs.identity import Identity, documents_in, run_identity
 from doctune.runs.resolve import resolve
 from doctune.settings import FinetuneSettings, from_flat
 
 BASE = "base"
-TOKENISED = "tokenised"
 # Folders of these names say nothing of what is in them, or are taken: the folder above gives its name, too.
 NAMES_WITHOUT_MEANING = frozenset({BASE, TOKENISED, "model", "encoder"})
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One run: what the comparison calls it, its resolved settings, its encoder's folder and tokenizer."""
+    """One run: what the comparison calls it, its resolved settings, its encoder's folder and its tokenizer's hash."""
 
     name: str
     settings: FinetuneSettings
@@ -40,6 +41,11 @@ class Planned:
     def folder(self) -> Path:
         """The run directory."""
         return Path(self.settings.output).expanduser()
+
+    def identity(self) -> Identity:
+        """What the run is made of, now."""
+        documents = {"": (self.settings.data, sources(self.settings.data))}
+        return run_identity(World.single(), self.settings, FINETUNE.free, self.encoder, self.tokenizer, documents)
 
 
 def compare(
@@ -74,16 +80,10 @@ def run(
     require_adapted(adapted)
     planned = plan(settings, adapted, base_run)
     pretraining = [read_pretraining(one.encoder) for one in planned[1:]]
-    new = not output.exists()
-    empty = new or not any(output.iterdir())
-    try:
-        reports = _fine_tune(planned, output, base_run is not None, command, resume)
-    except UserError:
-        if empty and not any(output.glob("**/model")):
-            shutil.rmtree(output, ignore_errors=True)
-            if not new:
-                output.mkdir()
-        raise
+    place = RunDirectory(output, COMPARE, resume, World.single())
+    with place.cleaned_up():
+        reports = _fine_tune(planned, place, base_run is not None, command, resume)
+        _check_same_documents(planned)
     base, *others = [
         Run(one.name, one.settings.encoder.encoder, one.folder, report, one.tokenizer, facts)
         for one, report, facts in zip(planned, reports, [None, *pretraining], strict=True)
@@ -161,39 +161,51 @@ def check_output(output: Path, resume: bool) -> None:
         raise directory.not_empty(output, "comparison" if begun else None)
 
 
-def finished(one: Planned) -> Report | None:
-    """The report of a run that is there already, or None; `ConfigError` if it was made with other settings."""
-    path, config = one.folder / "report.json", one.folder / "config.toml"
+def finished(one: Planned, base_given: bool = False) -> Report | None:
+    """The report of a run that is there already, or None; `ConfigError` if it is of other settings, data or encoder."""
+    path, config = one.folder / directory.REPORT, one.folder / directory.CONFIG
     if not path.is_file() or not config.is_file():
         return None
-    directory.check_same(one.settings, config)
-    there, wanted = FinetuneSettings.build(read_toml(config)).training.seeds, one.settings.training.seeds
+    directory.check_same(one.settings, config, FINETUNE.free)
+    there, wanted = read_toml(config).get("training", {}).get("seeds", 1), one.settings.training.seeds
     if there > wanted:
         raise ConfigError(
             f"training.seeds: {wanted}, but the run in {one.folder} has {there}; compare with as many, or give a new "
             f"--output"
         )
-    report: Report = json.loads(path.read_text(encoding="utf-8"))
-    return report if there == wanted else None
+    one.identity().check(one.folder, "leave --base-run out" if base_given else "give a new --output")
+    return read_report(path) if there == wanted else None
 
 
-def _fine_tune(planned: list[Planned], output: Path, base_given: bool, command: str, resume: bool) -> list[Report]:
-    reports = [finished(one) for one in planned]
+def _fine_tune(
+    planned: list[Planned], place: RunDirectory, base_given: bool, command: str, resume: bool
+) -> list[Report]:
+    reports = [finished(one, base_given and one is planned[0]) for one in planned]
     seeds = planned[0].settings.training.seeds
     if base_given and reports[0] is None:
         raise ConfigError(
             f"--base-run {planned[0].folder}: no finished run with {seeds} seed{'s' if seeds > 1 else ''} is there; "
             f"give a run directory of doctune finetune, or leave it out"
         )
-    with no_space_is_one_line(output):
-        output.mkdir(parents=True, exist_ok=True)
-    directory.check_space(output, planned[0].encoder, seeds * sum(report is None for report in reports))
+    place.make()
+    directory.check_space(place.output, planned[0].encoder, seeds * sum(report is None for report in reports))
     done: list[Report] = []
     for number, (one, report) in enumerate(zip(planned, reports, strict=True), 1):
         where = f"run {number} of {len(planned)}: {one.name} ({one.settings.encoder.encoder})"
         print(where if report is None else f"{where} is finished", file=sys.stderr)
         done.append(finetune.run(one.settings, command, resume) if report is None else report)
     return done
+
+
+def _check_same_documents(planned: Sequence[Planned]) -> None:
+    """No file may have changed while the runs were made: their figures would be of different data."""
+    base, *others = planned
+    for one in others:
+        if documents_in(one.folder) != documents_in(base.folder):
+            raise ConfigError(
+                f"data: the documents changed between {base.folder} and {one.folder}, so their figures do not compare; "
+                f"compare again with a new --output"
+            )
 
 
 def describe(settings: FinetuneSettings, adapted: Sequence[str], base_run: str | Path | None) -> str:
@@ -204,13 +216,3 @@ def describe(settings: FinetuneSettings, adapted: Sequence[str], base_run: str |
         state = "" if finished(one) is None else ", finished"
         lines.append(f"# {one.folder}: {one.settings.encoder.encoder}{state}")
     return "\n".join(lines)
-
-
-def main(settings: FinetuneSettings, adapted: Sequence[str], base_run: str | None, command: str, resume: bool) -> None:
-    """The command: compare, print the table and where the files are."""
-    comparison = run(settings, adapted, base_run, command, resume)
-    print(summary_table(comparison))
-    output = Path(settings.output)
-    print(f"\nreport  {output}/compare.html\ntable   {output}/compare.md")
-    if (output.expanduser() / PLOT).is_file():
-        print(f"plot    {output}/{PLOT}")

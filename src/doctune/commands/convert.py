@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from doctune.convert.bert import PREFIX, Converted, is_transformers_folder, to_tensorflow, to_transformers
-from doctune.convert.sources import INDEX, find_checkpoint
+from doctune.commands.command import Call, Command, flag
 from doctune.errors import ConfigError
 from doctune.files import atomic_folder
+
+if TYPE_CHECKING:
+    from doctune.convert.bert import Converted
 
 SHOWN = 4  # of the tensors that are left out
 
 
-def main(source: str, destination: str, config: str | None, vocab: str | None, lower_case: bool | None) -> None:
-    """Convert and print what came of it; the direction follows from what the source is."""
-    path, target = Path(source).expanduser(), Path(destination).expanduser()
-    print("\n".join(convert(path, target, _path(config), _path(vocab), lower_case)))
+def _run(call: Call) -> None:
+    """The direction follows from what the source is."""
+    args = call.args
+    source, target = Path(args.source).expanduser(), Path(args.destination).expanduser()
+    print("\n".join(convert(source, target, _path(args.config), _path(args.vocab), args.lower_case)))
 
 
 def convert(
@@ -30,6 +34,9 @@ def convert(
 
     Raises `ConfigError` for a target that is not empty, `CheckpointError` for a source that cannot be converted.
     """
+    from doctune.convert.bert import PREFIX, is_transformers_folder, to_tensorflow, to_transformers
+    from doctune.convert.sources import INDEX, find_checkpoint
+
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise ConfigError(f"{target}: is not empty; name a new folder as DESTINATION")
     if not is_transformers_folder(source):
@@ -46,9 +53,9 @@ def convert(
             f"{source}: holds a TensorFlow checkpoint and weights of transformers; give the checkpoint's prefix, or "
             f"move config.json, the safetensors and the tokenizer into a folder of their own"
         )
-    for flag, value in (("--config", config), ("--cased, --uncased", lower_case)):
+    for name, value in (("--config", config), ("--cased, --uncased", lower_case)):
         if value is not None:
-            raise ConfigError(f"{flag}: only for TensorFlow checkpoints; {source} has its own config and tokenizer")
+            raise ConfigError(f"{name}: only for TensorFlow checkpoints; {source} has its own config and tokenizer")
     with atomic_folder(target) as folder:
         converted = to_tensorflow(source, vocab, folder)
     lower = "" if converted.lower_case is None else f" --do_lower_case={str(converted.lower_case).lower()}"
@@ -84,3 +91,28 @@ def _summary(source: str, converted: Converted, told: bool) -> list[str]:
         shown = ", ".join(converted.left_out[:SHOWN])
         lines.append(f"left out     {shown}{more}: neither encoder nor pre-training heads")
     return lines
+
+
+COMMAND = Command(
+    "convert", "convert a TensorFlow 1 checkpoint of BERT into a Hugging Face folder, or back", _run,
+    flags=(
+        flag(
+            "source", metavar="SOURCE", help="checkpoint prefix (.../bert_model.ckpt), its folder, .index file or zip; "
+            "or a Hugging Face folder of a BERT, which is written as a TensorFlow 1 checkpoint",
+        ),
+        flag("destination", metavar="DESTINATION", help="folder to make; nothing may be in it yet"),
+        flag("--config", metavar="FILE", help="bert_config.json, if it is not beside the checkpoint"),
+        flag("--vocab", metavar="FILE", help="vocab.txt, if it is not beside the checkpoint"),
+        flag(
+            "--cased", choice="case", dest="lower_case", action="store_false", default=None,
+            help="do not lower-case texts",
+        ),
+        flag(
+            "--uncased", choice="case", dest="lower_case", action="store_true", default=None,
+            help="lower-case texts (default: told by whether the vocabulary has capital letters)",
+        ),
+    ),
+    examples="examples:\n  doctune convert uncased_L-12_H-768_A-12.zip bert-base\n"
+    "  doctune convert pretraining/model.ckpt-100000 my-bert --config bert_config.json --vocab vocab.txt\n"
+    "  doctune convert my-bert my-bert-tf1          (back, for the TensorFlow scripts)\n",
+)  # fmt: skip

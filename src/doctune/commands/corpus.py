@@ -2,116 +2,74 @@
 
 from __future__ import annotations
 
-import math
-import os
+import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from doctune.encoders.resolve import resolve_encoder
+from doctune.commands.command import GOES_ON, Call, Command, flag
 from doctune.errors import ConfigError
-from doctune.files import watch_reading
-from doctune.progress import Progress
-from doctune.readers.documents import Opened, open_documents
-from doctune.settings import CorpusSettings
-from doctune.store.corpus import LEDGER, Corpus, VocabularyRecord
-from doctune.store.corpus_build import build_corpus
-from doctune.store.corpus_part import Document, Part
-from doctune.text.tokenizer import TextTokenizer
 
-MEGABYTE = 10**6
+if TYPE_CHECKING:
+    from doctune.settings import CorpusSettings
+    from doctune.store.corpus import Corpus, VocabularyRecord
+
+USAGE = """
+  doctune corpus SOURCE... [--exclude FILE...] --encoder DIR_OR_ID [--add-pieces N] --output DIR [any setting below]
+  doctune corpus SOURCE... [--exclude FILE...] --new-vocabulary SIZE --output DIR [any setting below]
+  doctune corpus --config FILE --output DIR [any setting below]
+  doctune corpus --stats CORPUS [--task SOURCE...] [--json FILE]"""
+EXAMPLES = """examples:
+  doctune corpus reviews.jsonl --exclude test.csv --encoder bert-base-uncased --output corpora/reviews
+  doctune corpus imdb:DIR:train+unsup --exclude imdb:DIR:test --encoder minilm --output corpora/imdb
+  doctune corpus notes/ --encoder bert-base-uncased --add-pieces 2000 --output corpora/notes
+  doctune corpus texts/ --new-vocabulary 16000 --output corpora/general
+  doctune corpus task.csv domain/ --weights 2 0.5 --text body --encoder ./my-encoder --output corpora/mixed
+An interrupted corpus goes on when the same command is run again.
+"""
+SECTIONS = {
+    "": "corpus", "reading": "reading", "sentences": "sentences", "leaks": "leak guard",
+}  # fmt: skip
+STATISTICS = "statistics (makes no corpus)"
 SUSPICIOUS = 20
 """Documents left out for one excluded text that make one ask whether it is boilerplate."""
 
 
-def run(settings: CorpusSettings) -> Corpus:
-    """Make the corpus, or continue one that was interrupted."""
-    sources = [open_documents(source.path, source.reading(settings.reading)) for source in settings.sources]
-    excluded = [open_documents(path, settings.reading) for path in settings.leaks.exclude]
-    tokenizer = None
-    if settings.encoder is not None:
-        tokenizer = TextTokenizer.load(resolve_encoder(settings.encoder, settings.revision))
-    workers = settings.workers or _cores()
-    if settings.write_text is not None and Path(settings.write_text).expanduser().exists():
-        raise ConfigError(f"write_text: {settings.write_text} is there already; remove it, or name another file")
-    sizes = [part.bytes for parts in sources for part in parts]
-    total = None if None in sizes else sum(size or 0 for size in sizes)
-    with _Reading(total) as reading:
-        texts = _counted(_documents(excluded))
-        return build_corpus(
-            reading.documents(sources, "corpus"), settings, tokenizer, workers, texts, reading.finished,
-            reading.documents(sources, "count words"), reading.counted,
-        )  # fmt: skip
+def _settings() -> type[CorpusSettings]:
+    from doctune.settings import CorpusSettings
+
+    return CorpusSettings
 
 
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _run(call: Call) -> None:
+    from doctune.settings import ReadingSettings
 
+    args, tree = call.args, dict(call.tree)
+    if args.stats is not None:
+        from doctune.commands.corpus_stats import stats
 
-class _Reading:
-    """Shows how much of the input is read, in megabytes on the disk, and how many documents are done."""
+        print(stats(args.stats, args.task or (), ReadingSettings.build(tree.get("reading", {}), flags=True), args.json))
+        return
+    for name in ("task", "json"):
+        if getattr(args, name) is not None:
+            raise ConfigError(f"--{name}: only with --stats CORPUS")
+    if args.weights is not None and len(args.weights) != len(args.source):
+        raise ConfigError(f"--weights: {len(args.weights)} for {len(args.source)} sources; give one for each SOURCE")
+    if args.source:
+        weights = args.weights or [1.0] * len(args.source)
+        tree["sources"] = [{"path": p, "weight": w} for p, w in zip(args.source, weights, strict=True)]
+    settings = _settings().build(tree, flags=True)
+    from doctune.runs.corpus import run
 
-    def __init__(self, total: int | None) -> None:
-        self.total = None if total is None else math.ceil(total / MEGABYTE)
-        self.progress: Progress | None = None
-        self.read = self.shown = self.done = 0
-
-    def __enter__(self) -> _Reading:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.progress is not None:
-            self.progress.close()
-
-    def documents(self, sources: Sequence[Sequence[Opened]], what: str) -> Iterator[Document]:
-        """The documents of all sources in their order; `what` they are read for is shown."""
-        before = self.read = self.shown = self.done = 0
-        if self.progress is not None:
-            self.progress.close()
-        self.progress = Progress(self.total, what, "MB read")
-        with watch_reading(self._tell):
-            for number, parts in enumerate(sources):
-                for part in parts:
-                    yield from _documents([[part]], number)
-                    before += part.bytes or 0
-                    self._tell(before - self.read)  # not every reader tells what it reads
-
-    def finished(self, part: Part) -> None:
-        """Count what has been made."""
-        self.counted(part.documents)
-
-    def counted(self, documents: int) -> None:
-        """Count documents that are done."""
-        self.done += documents
-        self._show()
-
-    def _tell(self, count: int) -> None:
-        self.read += count
-
-    def _show(self) -> None:
-        whole = math.ceil(self.read / MEGABYTE)
-        if self.progress is not None:
-            self.progress.advance(whole - self.shown, f"{self.done:,} documents")
-        self.shown = whole
-
-
-def _counted(texts: Iterator[Document]) -> Iterator[Document]:
-    with Progress(None, "index the excluded texts", "texts") as progress:
-        for document in texts:
-            yield document
-            progress.advance(1)
-
-
-def _documents(sources: Sequence[Sequence[Opened]], first: int = 0) -> Iterator[Document]:
-    for number, parts in enumerate(sources, first):
-        for part in parts:
-            for example in part.read():
-                yield Document(example.id, number, example.text, part.split_already)
+    corpus = run(settings)
+    for note in boilerplate(corpus):
+        print(note, file=sys.stderr)
+    print(summary(corpus))
 
 
 def summary(corpus: Corpus) -> str:
     """What was made and what was left out, in a few lines."""
+    from doctune.store.corpus import LEDGER
+
     manifest = corpus.manifest
     total = manifest.total
     lines = [f"{total.documents:,} documents, {total.sentences:,} sentences, {total.tokens:,} tokens"]
@@ -155,3 +113,22 @@ def boilerplate(corpus: Corpus) -> list[str]:
         for name, count in counts.most_common()
         if count >= SUSPICIOUS
     ]
+
+
+COMMAND = Command(
+    "corpus", "make a corpus for further pre-training from documents", _run,
+    settings=_settings, sections=SECTIONS, skip=("sources",),
+    flags=(
+        flag("source", nargs="*", metavar="SOURCE", help="file, folder, hf:NAME[:SPLIT], or NAME:FOLDER[:SPLIT+SPLIT]"),
+        flag(
+            "--weights", nargs="+", metavar="NUMBER", help="a weight for each SOURCE: how often it is used in one pass"
+        ),
+        flag("--stats", group=STATISTICS, metavar="CORPUS", help="print what a finished corpus holds"),
+        flag(
+            "--task", group=STATISTICS, nargs="+", metavar="SOURCE",
+            help="with --stats: texts whose words to look for in it",
+        ),
+        flag("--json", group=STATISTICS, metavar="FILE", help="with --stats: also write the figures as JSON"),
+    ),
+    usage=USAGE, examples=EXAMPLES, interrupted=GOES_ON,
+)  # fmt: skip

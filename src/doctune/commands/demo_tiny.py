@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doctune.commands import corpus as corpora
 from doctune.commands.compare import compare
+from doctune.commands.corpus import summary as corpus_summary
 from doctune.commands.pretrain import pretrain
 from doctune.commands.pretrain import summary as pretraining_summary
 from doctune.encoders.scratch import bert_config, new_bert
@@ -20,6 +20,7 @@ from doctune.files import write_json, write_text
 from doctune.progress import duration
 from doctune.readers.pydocs import INSTALLED, PyDocsReader
 from doctune.report.comparison import summary_table
+from doctune.runs.corpus import run as make_corpus
 from doctune.settings import CorpusSettings
 from doctune.store.corpus import Corpus
 from doctune.text.vocabulary import train_vocabulary
@@ -77,7 +78,7 @@ def demo(output: str, smoke: bool, command: str) -> None:
         f"a BERT of {LAYERS} layers of {HIDDEN} with random weights; {size:,} word pieces from the texts without labels"
     )
     _step(2, "a corpus of the texts without labels, and without those that are like a validation or test text")
-    print(corpora.summary(_make_corpus(folder)))
+    print(corpus_summary(_make_corpus(folder)))
     _step(3, "further pre-training: masked words, and whether two parts belong together")
     pretrained = pretrain(
         command=command, corpus=str(folder / CORPUS), encoder=str(folder / ENCODER), output=str(folder / PRETRAINED),
@@ -150,7 +151,7 @@ def _make_corpus(folder: Path) -> Corpus:
         "output": str(folder / CORPUS),
         "name": "docstrings",
     }
-    return corpora.run(CorpusSettings.build(settings))
+    return make_corpus(CorpusSettings.build(settings))
 
 
 def _step(number: int, what: str) -> None:

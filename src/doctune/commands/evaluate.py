@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from doctune.classifier.predictor import load, predict_windows, write_predictions
+from doctune.classifier.predictor import load, write_predictions
 from doctune.commands.predict import data_settings
 from doctune.errors import DataError
 from doctune.evaluation.intervals import paired_bootstrap
 from doctune.files import write_json
 from doctune.metrics.single import Metrics, Probabilities
 from doctune.readers import open_source
+from doctune.store.build import build_shard
+from doctune.store.splits import make_dataset, unseen_line
 from doctune.targets.base import Labels, Target, Unseen
 
 
@@ -40,30 +43,33 @@ class Answers:
 
 def evaluate(
     model: str | Path, data: str | Path, *, device: str = "auto", predictions: str | Path | None = None,
-    unseen_labels: Unseen = "error", **reading: Any,
+    unseen_labels: Unseen = "error", components: Sequence[str | type] = (), **reading: Any,
 ) -> Metrics:  # fmt: skip
     """Error, accuracy, F1 and confusion of a model on the labelled documents of a file.
 
     The file is read as the training data was, except for the `reading` settings given. `predictions`: a JSONL file to
     write each document's prediction to. Raises `DataError` for a class that the model does not know, unless
-    `unseen_labels` is "count": then its documents count as errors.
+    `unseen_labels` is "count": then its documents count as errors. `components`: see `doctune.load`.
     """
-    return answer(model, data, device, reading, predictions, unseen_labels).metrics()
+    return answer(model, data, device, reading, predictions, unseen_labels, components).metrics()
 
 
 def answer(
     model: str | Path, data: str | Path, device: str, reading: dict[str, Any], predictions: str | Path | None = None,
-    unseen_labels: Unseen = "error",
+    unseen_labels: Unseen = "error", components: Sequence[str | type] = (),
 ) -> Answers:  # fmt: skip
     """Run a model on the labelled documents of a file."""
-    predictor = load(model, device)
+    predictor = load(model, device, components=components)
     settings = data_settings(predictor.description, str(data), **reading)
     source = open_source(str(data), settings, "test")
     with tempfile.TemporaryDirectory(prefix="doctune-") as folder:
-        dataset = predictor.dataset(source.read(), Path(folder), "test", True, unseen_labels)
-        probabilities, windows = predict_windows(
-            predictor.model, dataset, predictor.collator, predictor.device, "evaluate"
-        )
+        built = build_shard(source.read(), predictor.tokenizer, Path(folder), "test")
+        if built.left_out_empty:
+            print(f"test: left out {built.left_out_empty:,} empty documents", file=sys.stderr)
+        dataset = make_dataset("test", built.shard, predictor.target, unseen_labels=unseen_labels)
+        if unseen := dataset.unseen():
+            print(unseen_line("test", unseen), file=sys.stderr)
+        probabilities, windows = predictor.predict_dataset(dataset, "evaluate")
         if predictions is not None:
             write_predictions(Path(predictions), dataset, probabilities, windows)
     return Answers(probabilities, dataset.labels, dataset.target)
@@ -71,14 +77,14 @@ def answer(
 
 def main(
     model: str, data: str, device: str, output: str | None, predictions: str | None, against: str | None,
-    reading: dict[str, Any], unseen_labels: Unseen = "error",
+    reading: dict[str, Any], unseen_labels: Unseen = "error", components: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """The command: print the figures, compare with another model and write them as JSON where asked."""
-    answers = answer(model, data, device, reading, predictions, unseen_labels)
+    answers = answer(model, data, device, reading, predictions, unseen_labels, components)
     metrics = answers.metrics()
     print(table(metrics))
     if against is not None:
-        other = answer(against, data, device, reading, unseen_labels=unseen_labels)
+        other = answer(against, data, device, reading, unseen_labels=unseen_labels, components=components)
         if len(other.labels) != len(answers.labels):
             raise DataError(f"{data}: the two models do not find the same documents empty, so they cannot be compared")
         points, low, high = paired_bootstrap(answers.correct(), other.correct())

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from doctune.config import Tree, merge, read_toml
-from doctune.devices import Device, choose_device
 from doctune.distributed import World, open_world
-from doctune.errors import UserError
-from doctune.evaluation.multitask import MULTITASK_FILE, MultitaskReport, Seen, make_report
-from doctune.evaluation.pretraining_section import further_pretraining
-from doctune.evaluation.schema import PretrainingSection, Report
+from doctune.evaluation.multitask import MultitaskReport, Seen, make_report
+from doctune.evaluation.schema import Report
 from doctune.files import write_json
 from doctune.report.finetuning import write_report
 from doctune.report.multitask import write_multitask
-from doctune.runs import directory, reporting
-from doctune.runs.fit import Fitted, fit
-from doctune.runs.joint import FREE_TO_CHANGE, train_jointly
+from doctune.runs import reporting
+from doctune.runs.context import RunContext
+from doctune.runs.directory import MODEL, MULTITASK, RunDirectory, finished, remove_checkpoint
+from doctune.runs.fit import Fitted, SeedRun, fit
+from doctune.runs.identity import run_identity
+from doctune.runs.joint import JointRun, train_jointly
 from doctune.runs.tasks import Task, find, left_out_line, prepare, resolve
 from doctune.settings import MultitaskSettings, dotted_fields, flat_names, from_flat
-from doctune.text.tokenizer import TextTokenizer
 
 SEEN = "joint/seen.json"
 ELSEWHERE = ("output", "tasks", "encoder.encoder", "training.seed", "training.seeds")
@@ -47,7 +43,8 @@ def multitask(
 def run(settings: MultitaskSettings, command: str, resume: bool = False) -> MultitaskReport:
     """Everything from settings to report.
 
-    On bad input nothing half-written stays. With `resume`, tasks that are finished are not repeated, and the training
+    After an error nothing half-written stays, but all that was made does once there is a checkpoint, a model or a
+    report. With `resume`, tasks that are finished are not repeated, and the training
     that was killed goes on from its checkpoint. Of several processes that torchrun started the first one writes; all
     give the report.
     """
@@ -56,75 +53,73 @@ def run(settings: MultitaskSettings, command: str, resume: bool = False) -> Mult
 
 
 def _run(settings: MultitaskSettings, command: str, resume: bool, world: World) -> MultitaskReport:
-    output = Path(settings.output).expanduser()
-    world.broadcast_from_rank0(lambda: directory.check_output(output, resume, MULTITASK_FILE))
-    settings, encoder_folder, tokenizer = world.rank0_first(lambda: resolve(settings))
-    pretraining = further_pretraining(encoder_folder)
-    training = settings.training
-    device = world.all_or_raise(lambda: choose_device(world.device(training.device), training.precision))
-    found = world.all_or_raise(lambda: find(settings))
-    new = not output.exists()
-    try:
+    with RunDirectory.open(settings.output, MULTITASK, resume, world) as place:
+        settings, encoder, tokenizer = world.rank0_first(lambda: resolve(settings))
+        context = RunContext.of(command, encoder, tokenizer, settings.training, world)
+        found = world.all_or_raise(lambda: find(settings))
+        documents = {task.name: (task.data, found[task.name]) for task in settings.tasks}
+        identity = run_identity(world, settings, MULTITASK.free, encoder, tokenizer.hash, documents)
         stages = 2 if settings.continuation.epochs > 0 else 1
-        copies, facts = stages * len(settings.tasks), directory.environment(device, command, world.size)
-        world.broadcast_from_rank0(
-            lambda: directory.begin(output, settings, encoder_folder, copies, resume, facts, FREE_TO_CHANGE)
-        )
-        tasks = prepare(settings, found, tokenizer, output, world)
-        joint = _joint(settings, tasks, tokenizer, encoder_folder, output, device, command, pretraining, world)
+        place.begin(settings, identity, stages * len(settings.tasks), context)
+        tasks = prepare(settings, found, tokenizer, place.output, world)
+        run = JointRun(settings, tasks, place.output, identity)
+        joint = _joint(run, context)
         continued: dict[str, Report] = {}
         for number, task in enumerate(tasks if stages == 2 else (), 1):
-            folder = output / "continued" / task.name
-            report = world.broadcast_from_rank0(partial(directory.finished, folder))
-            if report is None:
-                print(f"{task.name} alone ({number} of {len(tasks)})", file=sys.stderr)
-                own = alone(settings, task)
-                fitted = fit(
-                    own.settings, own.prepared, tokenizer, own.collator, encoder_folder, folder,
-                    settings.training.seed, device, False, output / "joint" / task.name / "model", world,
-                )  # fmt: skip
-                report = _report(settings, own, tokenizer, fitted, "continued", command, pretraining)
-                if world.main:
-                    write_report(folder, report)
-            continued[task.name] = report
-    except UserError:
-        if world.main:
-            _clean_up(output, new, resume)
-        raise
-
-    def report_all() -> MultitaskReport:
-        counts = json.loads((output / SEEN).read_text(encoding="utf-8"))
-        seen = {task.name: Seen(**counts[task.name], left_out=task.left_out) for task in tasks}
-        result = make_report(output, seen, joint, continued, recipe(settings), command)
-        write_multitask(output, result)
-        return result
-
-    return world.broadcast_from_rank0(report_all)
+            continued[task.name] = _continued(run, task, context, f"{task.name} alone ({number} of {len(tasks)})")
+        return world.broadcast_from_rank0(lambda: _report_all(run, joint, continued, command))
 
 
-def _joint(
-    settings: MultitaskSettings, tasks: Sequence[Task], tokenizer: TextTokenizer, encoder_folder: Path, output: Path,
-    device: Device, command: str, pretraining: Sequence[PretrainingSection], world: World,
-) -> dict[str, Report]:  # fmt: skip
+def _joint(run: JointRun, context: RunContext) -> dict[str, Report]:
     """The joint training, unless an earlier, killed run finished it; each task's report."""
 
-    def finished() -> dict[str, Report]:
-        there = {task.name: directory.finished(output / "joint" / task.name) for task in tasks}
+    def all_finished() -> dict[str, Report]:
+        there = {task.name: finished(run.folder(task.name), run.identity) for task in run.tasks}
         return {name: report for name, report in there.items() if report is not None}
 
-    reports = world.broadcast_from_rank0(finished)
-    if len(reports) == len(tasks):
+    reports = context.world.broadcast_from_rank0(all_finished)
+    if len(reports) == len(run.tasks):
         return reports
-    trained = train_jointly(settings, tasks, tokenizer, encoder_folder, output, device, world)
+    trained = train_jointly(run, context)
     counts = {name: {"steps": trained.steps[name], "documents": trained.documents[name]} for name in trained.steps}
-    if world.main:
-        write_json(output / SEEN, counts)
-    for task in tasks:
-        report = _report(settings, task, tokenizer, trained.fitted[task.name], "joint", command, pretraining)
+    if context.world.main:
+        write_json(run.output / SEEN, counts)
+    for task in run.tasks:
+        report = _report(run.settings, task, trained.fitted[task.name], "joint", context)
         reports[task.name] = report
-        if world.main:
-            write_report(output / "joint" / task.name, report)
+        if context.world.main:
+            write_report(run.folder(task.name), report)
+    if context.world.main:
+        remove_checkpoint(run.output)
     return reports
+
+
+def _continued(run: JointRun, task: Task, context: RunContext, which: str) -> Report:
+    """The report of a task after training on it alone, unless an earlier, killed run has it."""
+    folder, world = run.output / "continued" / task.name, context.world
+    report = world.broadcast_from_rank0(lambda: finished(folder, run.identity))
+    if report is not None:
+        return report
+    print(which, file=sys.stderr)
+    own = alone(run.settings, task)
+    one = SeedRun(
+        own.settings, own.prepared, own.collator, run.settings.training.seed, folder, run.identity,
+        start=run.folder(task.name) / MODEL,
+    )  # fmt: skip
+    report = _report(run.settings, own, fit(one, context), "continued", context)
+    if world.main:
+        write_report(folder, report)
+        remove_checkpoint(folder)
+    return report
+
+
+def _report_all(run: JointRun, joint: dict[str, Report], continued: dict[str, Report], command: str) -> MultitaskReport:
+    """The report of all tasks, written."""
+    counts = json.loads((run.output / SEEN).read_text(encoding="utf-8"))
+    seen = {task.name: Seen(**counts[task.name], left_out=task.left_out) for task in run.tasks}
+    result = make_report(run.output, seen, joint, continued, recipe(run.settings), command)
+    write_multitask(run.output, result)
+    return result
 
 
 def alone(settings: MultitaskSettings, task: Task) -> Task:
@@ -157,12 +152,11 @@ def recipe(settings: MultitaskSettings) -> dict[str, str | int | float | bool | 
     return shown
 
 
-def _report(
-    settings: MultitaskSettings, task: Task, tokenizer: TextTokenizer, fitted: Fitted, stage: str, command: str,
-    pretraining: Sequence[PretrainingSection],
-) -> Report:  # fmt: skip
+def _report(settings: MultitaskSettings, task: Task, fitted: Fitted, stage: str, context: RunContext) -> Report:
     """The report of one task after one stage, as a run of its own has it."""
-    report = reporting.single(task.settings, task.prepared, tokenizer, task.collator, fitted, command, pretraining)
+    report = reporting.single(
+        task.settings, task.prepared, context.tokenizer, task.collator, fitted, context.command, context.pretraining
+    )
     others = ", ".join(one.name for one in settings.tasks if one.name != task.name)
     what = f"with {others}" if stage == "joint" else f"alone, after joint training with {others}"
     warnings = list(report["warnings"])
@@ -173,12 +167,3 @@ def _report(
         **report, "title": f"{task.name}, {what}", "warnings": warnings,
         "recipe": {**report["recipe"], "stage": stage, **settings.sampling.model_dump(exclude_none=True)},
     }  # fmt: skip
-
-
-def _clean_up(output: Path, new: bool, resume: bool) -> None:
-    """Remove a run in which nothing was trained; what was trained stays, whatever went wrong behind it."""
-    if (resume and not new) or any(output.glob("joint/*/model")):
-        return
-    shutil.rmtree(output, ignore_errors=True)
-    if not new:
-        output.mkdir(exist_ok=True)

@@ -12,12 +12,15 @@ from typing import IO, Any
 
 from doctune.classifier.folder import Description
 from doctune.classifier.predictor import load
-from doctune.errors import DataError
+from doctune.classifier.texts import Text, as_examples
+from doctune.errors import ConfigError, DataError
 from doctune.examples import Example
 from doctune.files import atomic_path
 from doctune.readers import open_source
 from doctune.readers.columns import Columns
 from doctune.settings import EMBEDDED_DATASET, DataSettings
+
+STANDARD_INPUT = "-"
 
 
 def data_settings(description: Description, path: str, **given: Any) -> DataSettings:
@@ -26,23 +29,32 @@ def data_settings(description: Description, path: str, **given: Any) -> DataSett
     A model of a known data set reads that set's files, unless columns or a format are given.
     """
     given = {key: value for key, value in given.items() if value is not None}
-    columns = {key: value for key, value in description.columns.items() if key != "format"}
+    columns = description.columns.model_dump(exclude={"format", "own_reader"}, exclude_none=True)
+    own_reader = description.columns.own_reader
+    if own_reader is not None and not given and path != STANDARD_INPUT:
+        raise ConfigError(
+            f"{path}: the model's training data was read by {own_reader}, a reader of your own, and a model's folder "
+            f"never names the place of code; give --dataset FILE.py:{own_reader}, or say how the file is read (--text)"
+        )
     if columns.get("dataset") == EMBEDDED_DATASET or (given and "dataset" not in given):
         columns.pop("dataset", None)
     return DataSettings.build({**columns, "train": path, **given})
 
 
 def predict(
-    model: str | Path, source: str | Path | Sequence[str], *, device: str = "auto", **reading: Any
-) -> list[dict[str, Any]]:
-    """Predict the documents of a file, or a list of texts: one dict each with id, label, probability, probabilities.
+    model: str | Path, source: str | Path | Iterable[Text], *, device: str = "auto",
+    components: Sequence[str | type] = (), **reading: Any,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Predict the documents of a file, or a list of texts or text pairs.
 
-    `reading` are settings of `doctune.settings.DataSettings`, where the file differs from the training data.
+    One dict each with id, label, probability, probabilities; where nothing could be read label and probability are
+    None, and `empty` is true. `reading` are settings of `doctune.settings.DataSettings`, where the file differs from
+    the training data. `components`: see `doctune.load`.
     """
-    predictor = load(model, device)
+    predictor = load(model, device, components=components)
     if isinstance(source, str | Path):
         return list(predictor.rows(read_documents(predictor.description, str(source), **reading)))
-    return list(predictor.rows(Example(str(i), text) for i, text in enumerate(source)))
+    return list(predictor.rows(as_examples(source)))
 
 
 def read_documents(
@@ -50,7 +62,7 @@ def read_documents(
 ) -> Iterator[Example]:
     """The documents of a file, or of standard input for "-": a text a line, or JSON lines."""
     settings = data_settings(description, path, **reading)
-    if path == "-":
+    if path == STANDARD_INPUT:
         return read_lines(stream or sys.stdin, settings)
     return open_source(path, settings, "predict", labelled=False).read()
 
@@ -112,10 +124,13 @@ def undecodable(error: UnicodeDecodeError) -> DataError:
     return DataError(f"standard input: byte 0x{error.object[error.start]:02X} is not utf-8; convert it first")
 
 
-def main(model: str, source: str, output: str | None, form: str | None, device: str, reading: dict[str, Any]) -> None:
+def main(
+    model: str, source: str, output: str | None, form: str | None, device: str, reading: dict[str, Any],
+    components: Sequence[str] = (),
+) -> None:  # fmt: skip
     """The command: predict a file or standard input, to a file or standard output."""
-    predictor = load(model, device)
-    stream = standard_input() if source == "-" else None
+    predictor = load(model, device, components=components)
+    stream = standard_input() if source == STANDARD_INPUT else None
     form = form or ("csv" if output is not None and output.endswith(".csv") else "jsonl")
     examples = read_documents(predictor.description, source, stream, **reading)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,21 @@ from doctune.distributed import World, open_world
 from doctune.encoders.load import check_folder, read_shape
 from doctune.encoders.resolve import resolve_encoder
 from doctune.encoders.scratch import new_bert, scratch_config
-from doctune.errors import ConfigError, UserError
-from doctune.files import no_space_is_one_line
+from doctune.errors import ConfigError
 from doctune.progress import duration
 from doctune.report.pretraining import write_pretraining_report
-from doctune.runs.directory import begin, check_output, check_same, environment
-from doctune.runs.pretraining import FREE_TO_CHANGE, PAPER_STEPS, SNAPSHOTS, Job, Pretrained
+from doctune.runs.context import RunContext
+from doctune.runs.directory import PRETRAIN, SNAPSHOTS, UNTRAINED, RunDirectory
+from doctune.runs.identity import pretraining_identity
+from doctune.runs.pretraining import PAPER_STEPS, Job, Pretrained
+from doctune.runs.trial import try_optimizer, try_schedule
 from doctune.settings import PretrainSettings, from_flat
 from doctune.store.corpus import Corpus
 from doctune.text.extension import added_pieces
 from doctune.text.tokenizer import TextTokenizer
+from doctune.training.setup import keeps_a_second_checkpoint
 
 PAPER_RATE, SCRATCH_RATE = 5e-5, 1e-3
-SCRATCH_FOLDER = "untrained"
 
 
 def pretrain(
@@ -51,37 +52,24 @@ def run(settings: PretrainSettings, command: str, resume: bool = False) -> Pretr
 
 
 def _run(settings: PretrainSettings, command: str, resume: bool, world: World) -> Pretrained:
-    output = Path(settings.output).expanduser()
-    world.broadcast_from_rank0(lambda: check_output(output, resume))
-    corpus = Corpus.open(Path(settings.corpus).expanduser())
-    tokenizer = corpus.tokenizer()
-    settings = with_defaults(settings)
-    training = settings.training
-    device = world.all_or_raise(lambda: choose_device(world.device(training.device), training.precision))
-    new = not output.exists()
-    try:
-        world.broadcast_from_rank0(lambda: _begin(settings, output, resume))
-        start = world.rank0_first(lambda: _start_folder(settings, tokenizer, output))
+    with RunDirectory.open(settings.output, PRETRAIN, resume, world) as place:
+        corpus = Corpus.open(Path(settings.corpus).expanduser())
+        tokenizer = corpus.tokenizer()
+        settings = with_defaults(settings)
+        training = settings.training
+        device = world.all_or_raise(lambda: choose_device(world.device(training.device), training.precision))
+        place.make(settings)
+        start = world.rank0_first(lambda: _start_folder(settings, tokenizer, place.output))
         new_pieces = check_fit(settings, corpus, tokenizer, start)
-        facts = environment(device, command, world.size)
-        world.broadcast_from_rank0(lambda: begin(output, settings, start, _copies(settings), False, facts))
-        result = Job(settings, corpus, tokenizer, device, start, output, new_pieces, world).run()
+        context = RunContext(command, start, tokenizer, device, world)
+        shards = [record.hash for record in corpus.manifest.shards]
+        identity = pretraining_identity(world, settings, PRETRAIN.free, start, tokenizer.hash, corpus.folder, shards)
+        place.begin(settings, identity, _copies(settings), context)
+        result = Job(settings, corpus, context, place.output, identity, new_pieces).run()
         if world.main:
-            snapshots = sorted((output / SNAPSHOTS).glob("step-*"))
-            write_pretraining_report(output, result.facts, command, snapshots)
+            snapshots = sorted((place.output / SNAPSHOTS).glob("step-*"))
+            write_pretraining_report(place.output, result.facts, command, snapshots)
         return result
-    except UserError:
-        if world.main and new and not resume and not any(output.rglob("*.safetensors")):
-            shutil.rmtree(output, ignore_errors=True)
-        raise
-
-
-def _begin(settings: PretrainSettings, output: Path, resume: bool) -> None:
-    """Make the run directory, and check that it is of the run to go on with."""
-    with no_space_is_one_line(output):
-        output.mkdir(parents=True, exist_ok=True)
-    if resume:
-        check_same(settings, output / "config.toml", FREE_TO_CHANGE)
 
 
 def with_defaults(settings: PretrainSettings) -> PretrainSettings:
@@ -103,6 +91,8 @@ def with_defaults(settings: PretrainSettings) -> PretrainSettings:
         and (settings.training.tokens or settings.training.minutes)
     ):
         raise ConfigError("optimizer.optimizer: bert-adam counts steps; give the budget with --steps, or take adamw")
+    try_schedule(settings.schedule)
+    try_optimizer(settings.optimizer)
     return PretrainSettings.build(tree)
 
 
@@ -110,7 +100,7 @@ def _start_folder(settings: PretrainSettings, tokenizer: TextTokenizer, output: 
     """The folder of the encoder to begin with; one with random weights is made in the run directory."""
     if settings.start.encoder is not None:
         return resolve_encoder(settings.start.encoder, settings.start.revision)
-    folder = output / SCRATCH_FOLDER
+    folder = output / UNTRAINED
     if not (folder / "model.safetensors").is_file():
         assert settings.start.from_scratch is not None
         config = scratch_config(settings.start.from_scratch, tokenizer.size)
@@ -122,7 +112,7 @@ def _start_folder(settings: PretrainSettings, tokenizer: TextTokenizer, output: 
 def _copies(settings: PretrainSettings) -> int:
     """How often the weights are on the disk at most: a checkpoint also has the moments and the best weights."""
     checkpoint = 4
-    kept = checkpoint if settings.schedule.schedule == "trapezoid" else 0
+    kept = checkpoint if keeps_a_second_checkpoint(settings) else 0
     # The new checkpoint is complete before the old one goes.
     return 2 * checkpoint + kept + settings.training.snapshots + 1
 

@@ -19,8 +19,9 @@ from doctune.encoders.scratch import scratch_config
 from doctune.errors import ConfigError
 from doctune.models.pretraining import load_pretraining
 from doctune.progress import duration
-from doctune.runs.pretraining import HEAD_WARMUP, Job, make_budget
+from doctune.runs.pretraining import HEAD_WARMUP, make_budget, make_feed
 from doctune.settings import EncoderSettings, PretrainSettings
+from doctune.settings.components import Trapezoid
 from doctune.store.corpus import Corpus
 from doctune.tensors import MaskedBatch
 from doctune.text.tokenizer import TextTokenizer
@@ -46,7 +47,8 @@ def describe(settings: PretrainSettings) -> str:
     corpus = Corpus.open(Path(settings.corpus).expanduser())
     tokenizer, manifest = corpus.tokenizer(), corpus.manifest
     settings = with_defaults(settings)
-    training, device = settings.training, choose_device(settings.training.device, settings.training.precision)
+    training = settings.training
+    choose_device(training.device, training.precision)  # the run would need it, too
     lines = [to_toml(settings).rstrip(), "", "# what would run", *_model(settings, corpus, tokenizer)]
     total = manifest.total
     size = f"{total.documents:,} documents, {total.sentences:,} sentences, {total.tokens:,} tokens"
@@ -63,7 +65,7 @@ def describe(settings: PretrainSettings) -> str:
     held = int(sum(copies.sum() for copies in held_out.copies))
     if held:
         lines.append(f"# held out: {held:,} documents, measured {training.evaluations} times")
-    feed = Job(settings, corpus, tokenizer, device, Path(), Path(settings.output)).feed(train_on)
+    feed = make_feed(settings, corpus, tokenizer, train_on)
     short = _pace(feed, 0.0) if training.short_share else None
     pace = _pace(feed, 1.0)
     steps = feed.steps_per_epoch
@@ -152,7 +154,7 @@ def _rate(settings: PretrainSettings) -> str:
     schedule = settings.schedule
     text = f"# learning rate: up to {settings.optimizer.learning_rate:g}, {schedule.schedule}"
     text += f", warm-up {100 * schedule.warmup:g} % of the budget"
-    return text + (f", falling in the last {100 * schedule.decay:g} %" if schedule.schedule == "trapezoid" else "")
+    return text + (f", falling in the last {100 * schedule.decay:g} %" if schedule.schedule == Trapezoid.name else "")
 
 
 def _warnings(corpus: Corpus, held: int, tokens: float | None, a_pass: float) -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,30 +63,38 @@ def layer_of(parameter_name: str, num_layers: int, shared: bool) -> int:
     return EMBEDDINGS
 
 
-class LayerCapture:
-    """Collects the outputs of an encoder's layers through forward hooks.
+# The outputs of the layers of the forward pass that runs in this thread; None outside of one, where a layer runs on its
+# own: when its activations are computed again in a backward pass. Nothing of a call is kept on the model, which
+# several threads may be using.
+_layer_outputs: ContextVar[list[Tensor] | None] = ContextVar("layer outputs", default=None)
+
+
+def watch_layers(model: nn.Module, family: Family) -> None:
+    """Make an encoder's layers give their outputs to `layer_outputs`.
 
     Hooks and not `output_hidden_states`, because transformers puts ModernBERT's final norm into the last entry.
     """
+    container = model.get_submodule(family.layers)
+    assert isinstance(container, nn.ModuleList)
+    for layer in container:
+        layer.register_forward_hook(_keep)
 
-    def __init__(self, model: nn.Module, family: Family) -> None:
-        self.outputs: list[Tensor] = []
-        container = model.get_submodule(family.layers)
-        assert isinstance(container, nn.ModuleList)
-        for layer in container:
-            layer.register_forward_hook(self._keep)
 
-    def _keep(self, module: nn.Module, args: Any, output: Any) -> None:
-        self.outputs.append(output[0] if isinstance(output, tuple) else output)
+def _keep(module: nn.Module, args: Any, output: Any) -> None:
+    outputs = _layer_outputs.get()
+    if outputs is not None:
+        outputs.append(output[0] if isinstance(output, tuple) else output)
 
-    def take(self, count: int) -> list[Tensor]:
-        """The outputs of the first `count` layers of the forward pass that just ran."""
-        outputs, self.outputs = self.outputs[:count], []
-        return outputs
 
-    def clear(self) -> None:
-        """Forget what a recomputation in the backward pass may have added."""
-        self.outputs = []
+@contextlib.contextmanager
+def layer_outputs() -> Iterator[list[Tensor]]:
+    """A list that the layers of the forward pass inside fill with their outputs, in the order in which they run."""
+    outputs: list[Tensor] = []
+    outer = _layer_outputs.set(outputs)
+    try:
+        yield outputs
+    finally:
+        _layer_outputs.reset(outer)
 
 
 def chosen_layers(layers: tuple[int, ...] | str, num_layers: int) -> tuple[int, ...]:

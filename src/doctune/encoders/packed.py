@@ -12,7 +12,7 @@ from transformers.masking_utils import AttentionMaskInterface
 from transformers.modeling_utils import AttentionInterface
 
 from doctune.encoders import attention, flash
-from doctune.encoders.base import Family, LayerCapture, layer_of
+from doctune.encoders.base import Family, layer_of, layer_outputs, watch_layers
 from doctune.encoders.flash import Spans
 from doctune.encoders.layout import Layout
 from doctune.encoders.post_norm import PostNormLayer
@@ -44,7 +44,7 @@ class TransformersEncoder(nn.Module):
         self.config = model.config
         self.hidden_size: int = model.config.hidden_size
         self.position_offset = family.first_position(model.config)
-        self._capture = LayerCapture(model, family)
+        watch_layers(model, family)
         self._takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
 
     def layer_of(self, parameter_name: str) -> int:
@@ -71,12 +71,11 @@ class TransformersEncoder(nn.Module):
         """Run the model; the chosen layers' outputs."""
         if self._takes_types:
             inputs["token_type_ids"] = token_type_ids
-        self._capture.clear()
-        last = self.model(**inputs, return_dict=True).last_hidden_state
-        outputs = self._capture.take(max(self.layers) + 1)
+        with layer_outputs() as outputs:
+            last = self.model(**inputs, return_dict=True).last_hidden_state
         if max(self.layers) == self.num_layers - 1:
             # Behind the last layer some families have a norm that belongs to its output.
-            outputs[-1] = last
+            outputs[max(self.layers)] = last
         return [outputs[layer] for layer in self.layers]
 
 

@@ -50,8 +50,7 @@ class PostNormLayer(nn.Module):
         # Not as a submodule: every parameter would have two names.
         self.__dict__["plain"] = plain
         self.heads, self.highest, self.recompute = heads, highest, False
-        self._weights: tuple[Tensor, ...] = ()
-        self._made_of: tuple[Any, ...] = ()
+        self._kept: tuple[tuple[Any, ...], tuple[Tensor, ...]] | None = None
         self.train(plain.training)
 
     @staticmethod
@@ -109,12 +108,13 @@ class PostNormLayer(nn.Module):
         fused steps leave no trace in a tensor's version. Kept from one pass without gradients to the next.
         """
         if torch.is_grad_enabled():
-            self._weights = ()
+            self._kept = None
             return _convert(parameters, dtype)
         made_of = (dtype, *((p._version, p.data_ptr()) for p in parameters))
-        if not self._weights or made_of != self._made_of:
-            self._weights, self._made_of = _convert(parameters, dtype), made_of
-        return self._weights
+        kept = self._kept  # read and set as a whole: other threads do the same
+        if kept is None or kept[0] != made_of:
+            self._kept = kept = (made_of, _convert(parameters, dtype))
+        return kept[1]
 
 
 @torch.no_grad()

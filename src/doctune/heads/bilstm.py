@@ -18,11 +18,11 @@ class BiLstm(nn.Module):
     what else is in the batch.
     """
 
-    def __init__(self, size: int, settings: BiLstmSettings) -> None:
+    def __init__(self, hidden_size: int, settings: BiLstmSettings) -> None:
         super().__init__()
         width = 2 * settings.lstm_hidden
         self.output_size = settings.attention_hops * width
-        self.lstm = nn.LSTM(size, settings.lstm_hidden, bidirectional=True)
+        self.lstm = nn.LSTM(hidden_size, settings.lstm_hidden, bidirectional=True)
         self.linear_first = nn.Linear(width, settings.attention_size, bias=False)
         self.linear_second = nn.Linear(settings.attention_size, settings.attention_hops, bias=False)
 

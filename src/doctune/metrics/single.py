@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Annotated, Any, NotRequired, TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from doctune.errors import DataError
+
 Probabilities = npt.NDArray[np.float64]
 CALIBRATION_BINS = 15
 SMALLEST_PROBABILITY = 1e-12
+Ends = Annotated[list[float], 2]
+"""The two ends of an interval, as reports have them."""
 NO_CLASS = -1
 """The label of a document that is of none of the classes."""
 
@@ -34,7 +38,7 @@ class MetricsJson(TypedDict):
     count: int
     accuracy: float
     error_percent: float
-    error_interval_percent: list[float]
+    error_interval_percent: Ends
     macro_f1: float
     loss: float
     calibration_error: float
@@ -53,6 +57,14 @@ class ClassMetrics:
     f1: float
     support: int
     predicted: int
+
+    @classmethod
+    def from_json(cls, value: ClassMetricsJson) -> ClassMetrics:
+        """From a row of a report; what is missing is NaN, and a dash for the name."""
+        numbers: dict[str, Any] = {
+            name: _figure(value.get(name)) for name in ("precision", "recall", "f1", "support", "predicted")
+        }
+        return cls(name=str(value.get("name", "–")), **numbers)
 
 
 @dataclass(frozen=True)
@@ -84,13 +96,20 @@ class Metrics:
 
     @classmethod
     def from_json(cls, value: MetricsJson) -> Metrics:
-        """What `to_json` was made from."""
-        low, high = value["error_interval_percent"]
+        """What `to_json` was made from, or another version of it: what is unknown here is ignored.
+
+        What is missing is NaN, or empty. Raises `DataError` without `error_percent`, on which all else rests.
+        """
+        if not _is_figure(value.get("error_percent")):
+            raise DataError("error_percent: missing from the figures of a report, or no number; run again")
+        low, high = [*(value.get("error_interval_percent") or ()), math.nan, math.nan][:2]
+        single = ("count", "accuracy", "error_percent", "macro_f1", "loss", "calibration_error")
         fields: dict[str, Any] = {
-            **value,
-            "error_interval_percent": (low, high),
-            "per_class": tuple(ClassMetrics(**row) for row in value["per_class"]),
-            "confusion": tuple(map(tuple, value["confusion"])),
+            **{name: _figure(value.get(name)) for name in single},
+            "unseen": value["unseen"] if _is_figure(value.get("unseen")) else 0,
+            "error_interval_percent": (_figure(low), _figure(high)),
+            "per_class": tuple(map(ClassMetrics.from_json, value.get("per_class") or ())),
+            "confusion": tuple(map(tuple, value.get("confusion") or ())),
         }
         return cls(**fields)
 
@@ -183,6 +202,15 @@ def _calibration_error(confidence: npt.NDArray[Any], correct: npt.NDArray[Any]) 
     # In each bin |sum of confidence - number correct| is its size times the gap, so sizes need not be known.
     gap = np.bincount(bins, weights=confidence - correct, minlength=CALIBRATION_BINS)
     return float(np.abs(gap).sum() / len(confidence))
+
+
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _figure(value: Any) -> float:
+    """A stored number; NaN for one that is missing or was not finite."""
+    return value if _is_figure(value) else math.nan
 
 
 def _listed(value: Any) -> Any:

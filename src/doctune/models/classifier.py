@@ -10,9 +10,7 @@ from doctune.heads.links import Link
 from doctune.models.base import EncoderModel
 from doctune.models.pieces import encode_pieces
 from doctune.models.task_module import TaskModule, build_task_module
-from doctune.pooling.layers import Kind
-from doctune.pooling.windows import Kind as WindowKind
-from doctune.settings import BiLstmSettings
+from doctune.settings.implementations import Part
 from doctune.tensors import Batch, HiddenStates, Loss, one_token_each
 
 # Full windows that are encoded at a time, where documents have several: as many as the paper's batch has texts.
@@ -85,16 +83,16 @@ class Classifier(EncoderModel):
 
 def build_classifier(
     loaded: Loaded,
-    token_pooling: str,
-    layer_pooling: Kind,
+    token_pooling: Part | str,
+    layer_pooling: Part | str,
     num_outputs: int,
     link: Link | None = None,
     dropout: float | None = None,
-    window_pooling: WindowKind | None = None,
-    bilstm: BiLstmSettings | None = None,
+    window_pooling: Part | str | None = None,
+    head: Part | str = "linear",
 ) -> Classifier:
     """Put a classifier on a loaded encoder; the other parameters are those of `build_task_module`."""
     task = build_task_module(
-        loaded, token_pooling, layer_pooling, num_outputs, link, dropout, window_pooling, bilstm
+        loaded, token_pooling, layer_pooling, num_outputs, link, dropout, window_pooling, head
     )  # fmt: skip
     return Classifier(loaded.encoder, task)

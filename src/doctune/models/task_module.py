@@ -8,17 +8,13 @@ from torch import Tensor, nn
 from doctune.encoders.base import FAMILIES
 from doctune.encoders.dropout import ByteDropout
 from doctune.encoders.load import Loaded
-from doctune.heads.bilstm import BiLstm
 from doctune.heads.linear import LinearHead
 from doctune.heads.links import Link, Softmax
-from doctune.pooling.layers import Kind, LayerPooling
-from doctune.pooling.tokens import Attention, Cls, Max, Mean, Pooler
-from doctune.pooling.windows import Kind as WindowKind
+from doctune.pooling.layers import LayerPooling
+from doctune.pooling.tokens import Pooler
 from doctune.pooling.windows import WindowPooling
-from doctune.settings import BiLstmSettings
+from doctune.settings.implementations import Part, choose
 from doctune.tensors import Batch, HiddenStates
-
-TOKEN_POOLINGS = {"cls": Cls, "mean": Mean, "max": Max}
 
 
 class TaskModule(nn.Module):
@@ -27,16 +23,18 @@ class TaskModule(nn.Module):
     The first stage, `vectors`, makes one vector of each sequence; it is what is computed again where a long document is
     encoded piece by piece. The second, `answer`, makes logits of each document's vectors. Tokens are pooled in every
     chosen layer first, then the layers: "max over the last four layers" is the maximum of their [CLS] vectors, as in
-    the paper. The pooler, if chosen, is shared by the layers. Only a BiLSTM in place of the token pooling comes after
-    the layers: it reads one vector a token. Windows come last; `window_pooling` is None where every document is one
-    window.
+    the paper. The pooler, if chosen, is shared by the layers. Only a head that reads the tokens, in place of the token
+    pooling, comes `after_layers`: it reads one vector a token. Windows come last; `window_pooling` is None where every
+    document is one window.
     """
 
     def __init__(
         self, token_pooling: nn.Module, layer_pooling: LayerPooling, head: LinearHead,
-        window_pooling: WindowPooling | None = None, link: Link | None = None,
+        window_pooling: WindowPooling | None = None, link: Link | None = None, after_layers: bool = False, *,
+        num_layers: int,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.after_layers, self.num_layers = after_layers, num_layers
         self.token_pooling, self.layer_pooling, self.head = token_pooling, layer_pooling, head
         self.window_pooling = window_pooling
         self.link = link or Softmax()
@@ -44,7 +42,7 @@ class TaskModule(nn.Module):
     @property
     def reads_first_tokens_only(self) -> bool:
         """Whether nothing but the first token of each sequence, in one layer, is looked at."""
-        return self.layer_pooling.num_layers == 1 and isinstance(self.token_pooling, Cls | Pooler)
+        return self.num_layers == 1 and getattr(self.token_pooling, "first_token_only", False)
 
     @property
     def first_stage(self) -> tuple[nn.Module, ...]:
@@ -53,7 +51,7 @@ class TaskModule(nn.Module):
 
     def vectors(self, states: HiddenStates) -> Tensor:
         """The vector of each of N sequences, [N, F]."""
-        if isinstance(self.token_pooling, BiLstm):
+        if self.after_layers:
             read: Tensor = self.token_pooling(self.layer_pooling(states.layers), states)
             return read
         pooled: Tensor = self.layer_pooling([self.token_pooling(layer, states) for layer in states.layers])
@@ -92,40 +90,43 @@ class TaskModule(nn.Module):
 
 def build_task_module(
     loaded: Loaded,
-    token_pooling: str,
-    layer_pooling: Kind,
+    token_pooling: Part | str,
+    layer_pooling: Part | str,
     num_outputs: int,
     link: Link | None = None,
     dropout: float | None = None,
-    window_pooling: WindowKind | None = None,
-    bilstm: BiLstmSettings | None = None,
+    window_pooling: Part | str | None = None,
+    head: Part | str = "linear",
 ) -> TaskModule:
     """What stands on a loaded encoder for one task; new layers are drawn from the current random state, head first.
 
-    `window_pooling` is needed where documents have several windows. `bilstm`: a BiLSTM of these sizes reads the tokens,
-    in place of `token_pooling`.
+    A name alone is one of doctune's parts with its default settings. `window_pooling` is needed where documents have
+    several windows. A `head` that reads the tokens stands in place of `token_pooling`.
     """
     encoder, config = loaded.encoder, loaded.config
     std = getattr(config, "initializer_range", 0.02)
-    layers = LayerPooling(layer_pooling, len(encoder.layers), encoder.hidden_size)
-    reader = None if bilstm is None else BiLstm(layers.output_size, bilstm)
-    head = LinearHead(
-        ByteDropout(_dropout_rate(config) if dropout is None else dropout),
-        layers.output_size if reader is None else reader.output_size,
-        num_outputs,
-        std,
-    )
-    tokens = reader or _token_pooling(loaded, token_pooling, std)
-    windows = None if window_pooling is None else WindowPooling(window_pooling, head.linear.in_features)
-    return TaskModule(tokens, layers, head, windows, link)
+    layers = _part("layer_pooling", layer_pooling).make(hidden_size=encoder.hidden_size, num_layers=len(encoder.layers))
+    chosen_head = _part("head", head)
+    reader = None if chosen_head.made_of is LinearHead else chosen_head.make(hidden_size=layers.output_size)
+    size = layers.output_size if reader is None else reader.output_size
+    dropout_rate = _dropout_rate(config) if dropout is None else dropout
+    linear = LinearHead(ByteDropout(dropout_rate), size, num_outputs, std)
+    tokens = _token_pooling(loaded, _part("token_pooling", token_pooling), std) if reader is None else reader
+    windows = None
+    if window_pooling is not None:
+        windows = WindowPooling(_part("window_pooling", window_pooling).make(hidden_size=size))
+    return TaskModule(tokens, layers, linear, windows, link, reader is not None, num_layers=len(encoder.layers))
 
 
-def _token_pooling(loaded: Loaded, kind: str, std: float) -> nn.Module:
+def _part(setting: str, part: Part | str) -> Part:
+    return choose(setting, part) if isinstance(part, str) else part
+
+
+def _token_pooling(loaded: Loaded, part: Part, std: float) -> nn.Module:
     hidden = loaded.encoder.hidden_size
-    if kind == "attention":
-        return Attention(hidden)
-    if kind != "pooler":
-        return TOKEN_POOLINGS[kind]()
+    if part.made_of is not Pooler:
+        pooling: nn.Module = part.make(hidden_size=hidden)
+        return pooling
     family = FAMILIES[loaded.config.model_type]
     norm = None
     if family.pooler_norm:

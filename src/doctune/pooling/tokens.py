@@ -1,4 +1,8 @@
-"""How the tokens of a sequence become one vector. Each takes packed [T, H] and gives [N, H]."""
+"""How the tokens of a sequence become one vector. Each takes packed [T, H] and gives [N, H].
+
+Those that also pool the windows of a document say with `shares` what each token gives to its sequence's vector,
+[T, H]: their sum over a sequence is that vector. `first_token_only`: of a sequence nothing else is looked at.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ ATTENTION_SIZE = 128
 class Cls(nn.Module):
     """The hidden state of the first token."""
 
+    first_token_only = True
+
     def forward(self, x: Tensor, states: HiddenStates) -> Tensor:
         return x.index_select(0, states.first_rows)
 
@@ -26,6 +32,10 @@ class Mean(nn.Module):
         sums = x.new_zeros(len(lengths), x.shape[1], dtype=torch.float32)
         return (sums.index_add(0, states.sequence_of, x.float()) / lengths.unsqueeze(1)).to(x.dtype)
 
+    def shares(self, x: Tensor, states: HiddenStates) -> Tensor:
+        """An equal part of each vector."""
+        return x.float() / states.cu_seqlens.diff()[states.sequence_of].unsqueeze(1)
+
 
 class Max(nn.Module):
     """The largest value of each dimension over all tokens."""
@@ -34,6 +44,15 @@ class Max(nn.Module):
         index = states.sequence_of.unsqueeze(1).expand(-1, x.shape[1])
         lowest = x.new_full((len(states.cu_seqlens) - 1, x.shape[1]), float("-inf"))
         return lowest.scatter_reduce(0, index, x, "amax")
+
+    def shares(self, x: Tensor, states: HiddenStates) -> Tensor:
+        """The dimensions in which a token is highest; one of equals, the first, gives it all."""
+        of, count = states.sequence_of, len(states.cu_seqlens) - 1
+        number = torch.arange(len(x), device=x.device).unsqueeze(1).expand_as(x)
+        reaches = x == self(x, states)[of]
+        first = number.new_full((count, x.shape[1]), len(x))
+        first = first.scatter_reduce(0, of.unsqueeze(1).expand_as(x), number.masked_fill(~reaches, len(x)), "amin")
+        return x.float() * (number == first[of])
 
 
 class Attention(nn.Module):
@@ -49,6 +68,10 @@ class Attention(nn.Module):
         sums = x.new_zeros(len(states.cu_seqlens) - 1, x.shape[1], dtype=torch.float32)
         return sums.index_add(0, states.sequence_of, weighted).to(x.dtype)
 
+    def shares(self, x: Tensor, states: HiddenStates) -> Tensor:
+        """A token's weight times its vector."""
+        return x.float() * self.weights(x, states).unsqueeze(1)
+
     def weights(self, x: Tensor, states: HiddenStates) -> Tensor:
         """The weight of each token in its sequence's mean: float32 [T], summing to 1 over a sequence."""
         scores = self.linear_second(torch.tanh(self.linear_first(x))).squeeze(1).float()
@@ -63,6 +86,8 @@ class Pooler(nn.Module):
 
     `pretrained` says whether `dense` came with the checkpoint. `norm` follows the activation where the family has one.
     """
+
+    first_token_only = True
 
     def __init__(self, dense: nn.Linear, activation: str, pretrained: bool, norm: nn.Module | None = None) -> None:
         super().__init__()

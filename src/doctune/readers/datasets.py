@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 from typing import cast
 
 from doctune.config import did_you_mean
 from doctune.errors import ConfigError
+from doctune.own_code import is_place, load_class
 from doctune.readers.base import Reader
 
 
@@ -53,7 +50,7 @@ def known_name(name: str) -> str | None:
 
 def dataset_reader(name: str) -> Reader:
     """The reader of a known data set, or of `my_file.py:MyReader`."""
-    if ".py:" in name:
+    if is_place(name):
         return _own_reader(name)
     key = known_name(name)
     if key is None:
@@ -67,34 +64,12 @@ def dataset_reader(name: str) -> Reader:
 
 def _own_reader(name: str) -> Reader:
     """Make the reader from a class in a Python file; errors inside the file come as they are."""
-    file, _, class_name = name.rpartition(":")
-    path = Path(file)
-    if not path.is_file():
-        raise ConfigError(f"data.dataset: {file}: no such Python file")
-    module = _loaded(path)
-    made = getattr(module, class_name, None)
-    if not inspect.isclass(made):
-        classes = [
-            key for key, value in vars(module).items() if inspect.isclass(value) and value.__module__ == module.__name__
-        ]
-        hint = did_you_mean(class_name, classes) if classes else "; there is no class in it"
-        raise ConfigError(f"data.dataset: {file} has no class {class_name!r}{hint}")
+    own_class = load_class(name, "data.dataset")
     try:
-        inspect.signature(made).bind()
+        inspect.signature(own_class).bind()
     except TypeError as error:
         raise ConfigError(f"data.dataset: {name} must be made without arguments ({error})") from None
-    reader = made()
+    reader = own_class()
     if not callable(getattr(reader, "read", None)) or not hasattr(reader, "labels"):
         raise ConfigError(f"data.dataset: {name} needs read(path, split) and labels (a tuple of names, or None)")
     return cast(Reader, reader)
-
-
-def _loaded(path: Path) -> ModuleType:
-    name = f"doctune_own_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None  # since the name ends in .py
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up here
-    spec.loader.exec_module(module)
-    return module

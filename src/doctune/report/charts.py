@@ -1,17 +1,22 @@
-"""Charts of the report, as inline SVG: no plotting library, no script, colours from the page's style sheet.
-
-Every function returns `Markup`; whatever comes from the user is escaped here.
-"""
+"""The charts of all pages: what each shows, drawn with the axes of `figure`; see there for what they have in common."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
-DIGIT_WIDTH = 6.4  # of an 11 px system font, in px; a guess that only places labels
+from doctune.evaluation.schema import WindowWeight
+from doctune.report.figure import Axis, Cells, Figure, Key, Mark, short, svg_start, ticks
+from doctune.report.numbers import whole
+
+LABEL_LENGTH = 30
+MARKS = ("main", "other", "third", "fourth", "fifth", "sixth")
+"""Styles of lines, in the order of the rows."""
+WINDOWS_WIDTH, WINDOWS_HEIGHT, WIDEST = 560, 44, 40.0
 
 
 @dataclass(frozen=True)
@@ -32,24 +37,42 @@ class Dot:
     collapsed: bool = False
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers (steps of 1, 2, 2.5 or 5 times a power of ten) that enclose [low, high]."""
-    if high <= low:
-        pad = abs(low) * 0.1 or 1.0
-        low, high = low - pad, high + pad
-    rough = (high - low) / max(about - 1, 1)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+class StepPoint(NamedTuple):
+    """One encoder: error in percent with its interval after so many steps of pre-training; a line joins one corpus."""
+
+    name: str
+    steps: int
+    error: float
+    low: float
+    high: float
+    corpus: str | None = None
 
 
-def short(text: str, length: int) -> str:
-    """The text, cut in its middle to `length` characters: long names often differ at their end."""
-    if len(text) <= length:
-        return text
-    tail = (length - 1) // 3
-    return f"{text[: length - 1 - tail].rstrip()}…{text[len(text) - tail :].lstrip()}"
+class Gap(NamedTuple):
+    """A difference from what is compared with, in points, with its interval; `ring` is that of the paper."""
+
+    name: str
+    points: float
+    low: float
+    high: float
+    ring: float | None = None
+
+
+class Point(NamedTuple):
+    """A value with its interval at a place."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    label: str
+
+
+class Line(NamedTuple):
+    """The points of one method."""
+
+    name: str
+    points: list[Point]
 
 
 def learning_curve(
@@ -61,112 +84,166 @@ def learning_curve(
     over: str = "epoch",
     say_x: Callable[[float], str] = lambda x: f"{x:g}",
 ) -> Markup:
-    """Lines over epochs, or over what else is counted, with axes; nothing without points.
+    """Lines over epochs, or over what else is counted; nothing without points.
 
     `best` is the x to mark on the main series, `say` and `say_x` format values, and the y axis ends at `limit`, which
-    no value may exceed.
+    no value may exceed. Points that are not finite are left out.
     """
-    width, height, left, right, top, bottom = 460, 270, 50, 18, 40, 42
-    every = [point for one in series for point in one.points]
+    lines = [(one, [(x, y) for x, y in one.points if math.isfinite(x) and math.isfinite(y)]) for one in series]
+    every = [point for _, points in lines for point in points]
     if not every:
         return Markup("")
     y_ticks = ticks(min(y for _, y in every), max(y for _, y in every))
     y_ticks = [y for y in y_ticks if y <= limit]  # an accuracy has no room above 100
-    y_low, y_high = y_ticks[0], y_ticks[-1]
     x_low, x_high = min(x for x, _ in every), max(x for x, _ in every)
     if x_low == x_high:
         x_low, x_high = x_low - 1, x_high + 1
-    pad = 14
-
-    def at_x(x: float) -> float:
-        return left + pad + (x - x_low) / (x_high - x_low) * (width - left - right - 2 * pad)
-
-    def at_y(y: float) -> float:
-        return height - bottom - (y - y_low) / (y_high - y_low) * (height - top - bottom)
-
-    parts = [svg_start(width, height, title, "curve")]
-    for y in y_ticks:
-        parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{at_y(y):.1f}" y2="{at_y(y):.1f}"/>')
-        parts.append(
-            f'<text class="tick" text-anchor="end" x="{left - 8}" y="{at_y(y) + 4:.1f}">{escape(say(y))}</text>'
-        )
     whole = x_high - x_low <= 10
-    for x in range(math.ceil(x_low), math.floor(x_high) + 1) if whole else ticks(x_low, x_high, 6):
-        if x_low <= x <= x_high:
-            parts.append(
-                f'<line class="axis" x1="{at_x(x):.1f}" x2="{at_x(x):.1f}" y1="{height - bottom}" '
-                f'y2="{height - bottom + 5}"/>'
-            )
-            parts.append(
-                f'<text class="tick" text-anchor="middle" x="{at_x(x):.1f}" y="{height - bottom + 19}">'
-                f"{escape(say_x(x))}</text>"
-            )
-    parts.append(f'<line class="axis" x1="{left}" x2="{width - right}" y1="{height - bottom}" y2="{height - bottom}"/>')
-    middle = (left + width - right) / 2
-    parts.append(f'<text class="tick" text-anchor="middle" x="{middle:.1f}" y="{height - 5}">{escape(over)}</text>')
-    parts.append(_legend(series, left))
+    x_ticks = range(math.ceil(x_low), math.floor(x_high) + 1) if whole else ticks(x_low, x_high, 6)
+    x_axis = Axis(x_low, x_high, [Mark(x, say_x(x)) for x in x_ticks if x_low <= x <= x_high], over, 14.0)
+    legend = [Key(one.kind, one.name) for one, _ in lines]
+    figure = Figure(title, "curve", 460, 190, x_axis, Axis.of(y_ticks, say), legend=legend)
     if best is not None and x_low <= best <= x_high:
-        parts.append(
-            f'<line class="best" x1="{at_x(best):.1f}" x2="{at_x(best):.1f}" y1="{top - 6}" y2="{height - bottom}"/>'
-        )
-    for one in series:
-        path = " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in one.points)
-        parts.append(f'<polyline class="line {one.kind}" points="{path}"/>')
-        for x, y in one.points:
+        figure.stroke("best", figure.at_x(best), figure.top - 6, figure.at_x(best), figure.floor)
+    for one, points in lines:
+        figure.line(points, one.kind)
+        for x, y in points:
             chosen = one.kind == "main" and x == best
             label = f"{one.name}, {over} {say_x(x)}: {say(y)}" + (" (best)" if chosen else "")
             style = f"dot {one.kind} chosen" if chosen else f"dot {one.kind}"
-            radius = 6 if chosen else 3 if len(one.points) < 30 else 1.5
-            parts.append(
-                f'<circle class="{style}" cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="{radius}">'
-                f"<title>{escape(label)}</title></circle>"
-            )
-    return Markup("".join(parts) + "</svg>")
+            radius = 6 if chosen else 3 if len(points) < 30 else 1.5
+            figure.dot(figure.at_x(x), figure.at_y(y), style, radius, label)
+    return figure.svg()
 
 
 def seed_plot(dots: Sequence[Dot], mean: float, low: float | None, high: float | None, what: str) -> Markup:
     """A dot for each seed on an axis in percent, with the mean and its interval below them."""
-    width, left, right, radius = 480, 20, 20, 6
+    radius = 6
+    dots = [dot for dot in dots if math.isfinite(dot.value)]
     values = [dot.value for dot in dots] or [mean]
+    if not all(map(math.isfinite, [mean, *values])):
+        return Markup("")
     # A wide interval of two or three seeds may leave 0..100, where no error can lie: the drawing stops there.
     ends = [max(0.0, low), min(100.0, high)] if low is not None and high is not None else []
     marks = ticks(min([*values, *ends]), max([*values, *ends]), 6)
-
-    def at(value: float) -> float:
-        return left + (value - marks[0]) / (marks[-1] - marks[0]) * (width - left - right)
-
-    placed: list[tuple[float, int, Dot]] = []
-    for dot in sorted(dots, key=lambda one: one.value):
-        x, row = at(dot.value), 0
-        while any(abs(x - other) < 2 * radius + 2 and row == taken for other, taken, _ in placed):
-            row += 1  # equal seeds are stacked, so that each is seen
-        placed.append((x, row, dot))
-    rows = max((row for _, row, _ in placed), default=0)
-    base = 20 + rows * (2 * radius + 2)
-    interval, axis = base + 24, base + 44
     title = f"{what} of {len(dots)} seeds, mean {mean:.2f} %"
     if ends:
         title += f", 95 % interval {low:.2f} to {high:.2f} %"
-    parts = [svg_start(width, axis + 42, title, "seeds")]
-    for mark in marks:
-        parts.append(f'<line class="grid" x1="{at(mark):.1f}" x2="{at(mark):.1f}" y1="6" y2="{axis}"/>')
-        parts.append(f'<text class="tick" text-anchor="middle" x="{at(mark):.1f}" y="{axis + 17}">{mark:g}</text>')
-    parts.append(f'<line class="axis" x1="{left}" x2="{width - right}" y1="{axis}" y2="{axis}"/>')
-    parts.append(
-        f'<text class="tick" text-anchor="middle" x="{width / 2}" y="{axis + 36}">{escape(what)}, percent</text>'
-    )
+    axis = Axis.of(marks, lambda x: f"{x:g}", f"{what}, percent")
+    ordered = sorted(dots, key=lambda one: one.value)
+    rows = _stacked(ordered, Figure(title, "seeds", 480, 0, axis).at_x, 2 * radius + 2)
+    tall = max(rows, default=0) * (2 * radius + 2)
+    figure = Figure(title, "seeds", 480, 52 + tall, axis, grid="x")
+    base, interval = figure.floor - 44, figure.floor - 20
     if ends:
-        start, stop = at(ends[0]), at(ends[1])
-        parts.append(f'<line class="interval" x1="{start:.1f}" x2="{stop:.1f}" y1="{interval}" y2="{interval}"/>')
-    parts.append(f'<path class="mean" d="M{at(mean):.1f} {interval - 8}l6 8l-6 8l-6 -8z"/>')
-    for x, row, dot in placed:
+        figure.interval(ends[0], ends[1], interval)
+    figure.parts.append(f'<path class="mean" d="M{figure.at_x(mean):.1f} {interval - 8}l6 8l-6 8l-6 -8z"/>')
+    for dot, row in zip(ordered, rows, strict=True):
         style = "dot main collapsed" if dot.collapsed else "dot main seed"
         label = f"{dot.label}: {dot.value:.2f} %" + (" (collapsed)" if dot.collapsed else "")
-        parts.append(
-            f'<circle class="{style}" cx="{x:.1f}" cy="{base - row * (2 * radius + 2):.1f}" r="{radius}">'
-            f"<title>{escape(label)}</title></circle>"
-        )
-    return Markup("".join(parts) + "</svg>")
+        figure.dot(figure.at_x(dot.value), base - row * (2 * radius + 2), style, radius, label)
+    return figure.svg()
+
+
+def _stacked(dots: Sequence[Dot], at: Callable[[float], float], apart: float) -> list[int]:
+    """The row of each dot: equal seeds are stacked, so that each is seen."""
+    placed: list[tuple[float, int]] = []
+    for dot in dots:
+        x, row = at(dot.value), 0
+        while any(abs(x - other) < apart and row == taken for other, taken in placed):
+            row += 1
+        placed.append((x, row))
+    return [row for _, row in placed]
+
+
+def error_by_steps(base: StepPoint, adapted: Sequence[StepPoint], what: str) -> Markup:
+    """Error against steps of further pre-training, with interval bars; the base encoder stands at step 0.
+
+    Encoders of one corpus are joined by a line that starts at the base; several such lines have the corpus' name at
+    their end. The dashed line is the base encoder's error.
+    """
+    every = [base, *adapted]
+    # A wide interval of two or three seeds may leave 0..100, where no error can lie: the drawing stops there.
+    bars = {point: (max(0.0, point.low), min(100.0, point.high)) for point in every}
+    y_ticks = ticks(min(low for low, _ in bars.values()), max(high for _, high in bars.values()), 6)
+    y_axis = Axis.of([y for y in y_ticks if 0 <= y <= 100], lambda y: f"{y:g} %")
+    x_axis = Axis.of(ticks(0, max(point.steps for point in every), 6), _steps, "steps of further pre-training", 14.0)
+    legend = [Key("main", f"{what}, adapted encoder"), Key("other", "base encoder")]
+    title = f"{what} against steps of further pre-training"
+    figure = Figure(title, "steps", 640, 234, x_axis, y_axis, legend=legend)
+    level = figure.at_y(base.error)
+    figure.stroke("line other", figure.left, level, figure.right, level)
+    corpora = list(dict.fromkeys(point.corpus for point in adapted))
+    for corpus in corpora:
+        line = [base, *sorted((point for point in adapted if point.corpus == corpus), key=lambda point: point.steps)]
+        figure.line([(point.steps, point.error) for point in line], "main")
+        if len(corpora) > 1:
+            end = figure.at_x(line[-1].steps) - 9, figure.at_y(line[-1].error) - 7
+            figure.text(*end, short(corpus or "unknown corpus", LABEL_LENGTH), "end", "legend")
+    for point in every:
+        kind = "other" if point is base else "main"
+        label = f"{point.name}, {point.steps:,} steps: {point.error:.2f} % ({point.low:.2f} to {point.high:.2f})"
+        figure.whisker(point.steps, *bars[point], kind)
+        figure.dot(figure.at_x(point.steps), figure.at_y(point.error), f"dot {kind}", 5, label)
+    return figure.svg()
+
+
+def differences(
+    gaps: Sequence[Gap], what: str, minus: str = "adapted minus base", base: str = "the base encoder"
+) -> Markup:
+    """A row for each adapted encoder: its difference from the base with its interval, beside a line at zero.
+
+    `minus` and `base` say what is compared, where it is something else.
+    """
+    under = f"← fewer errors than {base} · points of {what} · more →"
+    return gap_rows(gaps, f"difference in {what}, {minus}", under)
+
+
+def gap_rows(gaps: Sequence[Gap], title: str, under: str) -> Markup:
+    """A row for each difference with its interval, a ring for the paper's, and a line at zero; `under` the axis."""
+    gaps = [gap for gap in gaps if all(map(math.isfinite, gap[1:4]))]
+    if not gaps:
+        return Markup("")
+    every = [0.0, *(v for gap in gaps for v in (*gap[1:4], gap.ring) if v is not None)]
+    axis = Axis.of(ticks(min(every), max(every), 7), _signed, under)
+    rows = Axis.rows([short(gap.name, LABEL_LENGTH) for gap in gaps])
+    figure = Figure(title, "steps", 660, 34 * len(gaps), axis, rows, grid="x", zero=True)
+    for number, gap in enumerate(gaps):
+        y = figure.at_y(number + 0.5)
+        figure.interval(gap.low, gap.high, y)
+        tip = f"{gap.name}: {gap.points:+.2f} points ({gap.low:+.2f} to {gap.high:+.2f})"
+        figure.dot(figure.at_x(gap.points), y, "dot main", 5, tip)
+        if gap.ring is not None:
+            figure.dot(figure.at_x(gap.ring), y, "ring", 6, f"the paper: {gap.ring:+.2f} points")
+    return figure.svg()
+
+
+def error_lines(lines: Sequence[Line], what: str, over: str, stretched: bool) -> Markup:
+    """Lines with whiskers; `stretched`: the places are evenly spaced, as their values grow by factors."""
+    lines = [line for line in lines if line.points]
+    if not lines:
+        return Markup("")
+    every = [point for line in lines for point in line.points]
+    xs = sorted({point.x for point in every})
+    y_axis = Axis.of(ticks(min(p.low for p in every), max(p.high for p in every), 6), lambda y: f"{y:g}")
+    places = {x: float(xs.index(x)) if stretched else x for x in xs}
+    shown = xs if stretched else [x for x in ticks(xs[0], xs[-1], 7) if xs[0] <= x <= xs[-1]]
+    marks = [Mark(places[x] if stretched else x, f"{x:,.10g}") for x in shown]
+    low, high = places[xs[0]], places[xs[-1]]
+    x_axis = Axis(low, high, marks if low < high else [Mark(low, f"{xs[0]:,.10g}")], over, 14.0 + 4 * len(lines))
+    legend = [Key("", what), *(Key(MARKS[i % len(MARKS)], short(line.name, 60)) for i, line in enumerate(lines))]
+    figure = Figure(f"{what} over {over}", "steps", 680, 250, x_axis, y_axis, legend=legend, upright=True)
+    apart = 8 if stretched else 0
+    for number, line in enumerate(lines):
+        kind = MARKS[number % len(MARKS)]
+        aside = apart * (number - (len(lines) - 1) / 2)  # so that no line's whisker hides another's
+        figure.line([(places[p.x], p.y) for p in line.points], kind, aside)
+        for p in line.points:
+            if p.high > p.low:
+                figure.whisker(places[p.x], p.low, p.high, kind, aside)
+            tip = f"{p.label}: {p.x:,.10g}, {p.y:.4g}"
+            figure.dot(figure.at_x(places[p.x]) + aside, figure.at_y(p.y), f"dot {kind}", 4, tip)
+    return figure.svg()
 
 
 def confusion_matrix(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> Markup:
@@ -178,60 +255,56 @@ def confusion_matrix(names: Sequence[str], confusion: Sequence[Sequence[int]]) -
     size = len(names)
     cell = max(18, min(72, 560 // max(size, 1)))
     font = 13.0 if cell >= 34 else 8.0
-    label_font, cut = (12, 26) if cell >= 30 else (10, 22)
-    labels = [short(name, cut) for name in names]
-    longest = max((_columns(label) for label in labels), default=0) * label_font * 0.6
-    upright = size <= 3 and longest < cell * 1.1
-    slant = longest * 0.72
-    left, top = math.ceil(longest) + 34, math.ceil(18 if upright else slant + 10) + 26
-    width = left + size * cell + (8 if upright else math.ceil(slant))
-    height = top + size * cell + 4
+    label_font, cut = (12.0, 26) if cell >= 30 else (10.0, 22)
     right_answers = sum(confusion[i][i] for i in range(size))
     total = sum(sum(row) for row in confusion)
     title = f"Confusion matrix of {size} classes: {right_answers} of {total} documents are right"
-    parts = [svg_start(width, height, title, "confusion", fixed=True)]
-    middle = top + size * cell / 2
-    parts.append(
-        f'<text class="side" text-anchor="middle" transform="translate(12 {middle:.0f}) rotate(-90)">true class</text>'
-    )
-    parts.append(f'<text class="side" x="{left}" y="13">predicted class</text>')
-    for i, label in enumerate(labels):
-        x, y = left + (i + 0.5) * cell, top + (i + 0.5) * cell
-        turn = "" if upright else f' transform="translate({x + label_font / 3:.1f} {top - 7}) rotate(-45)"'
-        place = f' text-anchor="middle" x="{x:.1f}" y="{top - 9}"' if upright else turn
-        tip = f"<title>{escape(names[i])}</title>" if label != names[i] else ""
-        parts.append(f'<text class="class" font-size="{label_font}"{place}>{escape(label)}{tip}</text>')
-        parts.append(
-            f'<text class="class" font-size="{label_font}" text-anchor="end" x="{left - 8}" '
-            f'y="{y + label_font / 3:.1f}">{escape(label)}{tip}</text>'
-        )
-    parts.append(f'<rect class="field" x="{left}" y="{top}" width="{size * cell}" height="{size * cell}"/>')
+    field = Cells(title, names, names, (cell, cell), label_font, "true class", "predicted class", cut)
+    left, top, end = field.left, field.top, size * cell
+    field.parts.append(f'<rect class="field" x="{left}" y="{top}" width="{end}" height="{end}"/>')
     for i in range(5, size, 5) if size > 20 else ():  # the eye needs a guide from a cell to its labels
         x, y = left + i * cell, top + i * cell
-        parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{top}" y2="{top + size * cell}"/>')
-        parts.append(f'<line class="grid" x1="{left}" x2="{left + size * cell}" y1="{y}" y2="{y}"/>')
+        field.parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{top}" y2="{top + end}"/>')
+        field.parts.append(f'<line class="grid" x1="{left}" x2="{left + end}" y1="{y}" y2="{y}"/>')
     for i, row in enumerate(confusion):
-        whole = sum(row)
         for j, count in enumerate(row):
             if count:
-                parts.append(
-                    _cell(left + j * cell, top + i * cell, cell, font, count, count / whole, i == j, names[i], names[j])
-                )
-    return Markup("".join(parts) + "</svg>")
+                share = count / sum(row)
+                tip = f"{names[i]} → {names[j]}: {count:,} ({100 * share:.1f} %)"
+                # A root keeps rare confusions visible beside a diagonal near 1.
+                shade, style = 0.08 + 0.92 * math.sqrt(share), "right" if i == j else "wrong"
+                field.cell(i, j, _brief(count, cell, font), shade, tip, style, font)
+    return field.svg()
 
 
-def _cell(x: int, y: int, cell: int, font: float, count: int, share: float, right: bool, true: str, said: str) -> str:
-    # A root keeps rare confusions visible beside a diagonal near 1.
-    shade = 0.08 + 0.92 * math.sqrt(share)
-    text = _brief(count, cell, font)
-    tip = f"{true} → {said}: {count:,} ({100 * share:.1f} %)"
-    style = "on" if shade > 0.62 else "off"
-    return (
-        f'<g><title>{escape(tip)}</title><rect class="{"right" if right else "wrong"}" x="{x + 0.5}" y="{y + 0.5}" '
-        f'width="{cell - 1}" height="{cell - 1}" fill-opacity="{shade:.2f}"/>'
-        f'<text class="{style}" font-size="{font:g}" text-anchor="middle" x="{x + cell / 2}" '
-        f'y="{y + cell / 2 + font * 0.36:.1f}">{text}</text></g>'
-    )
+def deciding(windows: Sequence[WindowWeight]) -> int:
+    """The place of the window of the highest weight, the first of equals."""
+    return max(range(len(windows)), key=lambda place: windows[place]["weight"])
+
+
+def window_bars(windows: Sequence[WindowWeight]) -> Markup:
+    """What each window of a document added to its answer, in the order of the text: up for it, down against it."""
+    weights = [window["weight"] for window in windows]
+    if not weights or not all(map(math.isfinite, weights)):
+        return Markup("")
+    highest, lowest = max(0.0, *weights), min(0.0, *weights)
+    scale = WINDOWS_HEIGHT / ((highest - lowest) or 1.0)
+    step = min(WINDOWS_WIDTH / len(windows), WIDEST)
+    gap = min(1.5, step / 4)
+    zero = highest * scale
+    best = deciding(windows)
+    title = "What each window adds, in the order of the text"
+    parts = [svg_start(math.ceil(step * len(windows)), WINDOWS_HEIGHT, title, "windows", True)]
+    for place, (window, weight) in enumerate(zip(windows, weights, strict=True)):
+        top, height = (zero - weight * scale, weight * scale) if weight >= 0 else (zero, -weight * scale)
+        kind = "against" if weight < 0 else "decided" if place == best else "for"
+        tip = f"tokens {whole(window['start'])} to {whole(window['start'] + window['tokens'])}: {weight:+.3f}"
+        parts.append(
+            f'<rect class="{kind}" x="{place * step:.1f}" y="{top:.1f}" width="{step - gap:.1f}" '
+            f'height="{max(height, 1.0):.1f}"><title>{escape(tip)}</title></rect>'
+        )
+    parts.append(f'<line class="axis" x1="0" x2="{step * len(windows):.1f}" y1="{zero:.1f}" y2="{zero:.1f}"/></svg>')
+    return Markup("".join(parts))
 
 
 def _brief(count: int, cell: int, font: float) -> str:
@@ -242,21 +315,9 @@ def _brief(count: int, cell: int, font: float) -> str:
     return f"{count / 1e6:.0f}M" if count >= 1e6 else f"{count / 1000:.0f}k"
 
 
-def _columns(text: str) -> float:
-    """Width in characters of the Latin alphabet; Chinese ones are wider."""
-    return sum(1.7 if ord(character) > 0x2E7F else 1.0 for character in text)
+def _steps(x: float) -> str:
+    return f"{x / 1000:g}k" if x >= 1000 else f"{x:g}"
 
 
-def _legend(series: Sequence[Series], left: float) -> str:
-    parts, x = [], left
-    for one in series:
-        parts.append(f'<line class="line {one.kind}" x1="{x}" x2="{x + 20}" y1="14" y2="14"/>')
-        parts.append(f'<text class="legend" x="{x + 26}" y="18">{escape(one.name)}</text>')
-        x += 26 + len(one.name) * DIGIT_WIDTH + 22
-    return "".join(parts)
-
-
-def svg_start(width: int, height: int, title: str, style: str, fixed: bool = False) -> str:
-    """The opening tag of a chart; `style` is its CSS class, and `fixed` charts do not grow with the page."""
-    size = f' width="{width}" height="{height}"' if fixed else ""
-    return f'<svg class="{style}" role="img" aria-label="{escape(title)}" viewBox="0 0 {width} {height}"{size}>'
+def _signed(value: float) -> str:
+    return f"{'' if value == 0 else '+' if value > 0 else '−'}{abs(value):g}"

@@ -1,25 +1,21 @@
 """The report of a pre-training run: report.json and the page made from it.
 
 Everything here reads the `PretrainingReport` dictionary only, so a report.json of an older run can be shown again.
-Keys are stable. `facts` are those of doctune-pretraining.json in the encoder's folder.
+What is on the page are the files of `sections/pretraining`.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict
 
-from markupsafe import Markup
-
+from doctune.evaluation.schema import FORMAT, ComparedTexts
 from doctune.files import write_json, write_text
-from doctune.report.charts import Series, learning_curve
-from doctune.report.finetuning import pages, writable
+from doctune.report.page import Page, writable
 from doctune.version import __version__
 
 METRICS = "metrics.jsonl"
@@ -29,8 +25,6 @@ OBJECTIVES = {
     "sop": "masked words and order of sentences (sop)",
     "none": "masked words alone",
 }
-
-SECTIONS = {"start": "encoder", "pairs": "sequences", "masking": "masked words", "optimizer": "optimiser"}
 
 
 class Files(TypedDict):
@@ -43,14 +37,130 @@ class Files(TypedDict):
     config: str
 
 
+class Source(TypedDict):
+    """A source of a corpus; `weight` is how often a document is used in one pass."""
+
+    name: str
+    weight: float
+    documents: int
+    sentences: int
+    tokens: int
+    left_out: int
+
+
+class Pieces(TypedDict):
+    """How a vocabulary cuts words; `broken` is the share of words in two or more pieces."""
+
+    pieces_per_word: float
+    broken: float
+
+
+class Vocabulary(TypedDict):
+    """What a corpus did to its vocabulary: new pieces, or (without `before`) one of its own."""
+
+    pieces: int
+    first: list[str]
+    before: Pieces | None
+    after: Pieces
+
+
+class CorpusJson(TypedDict):
+    """The corpus, with what its leak guard did."""
+
+    name: str | None
+    documents: int
+    sentences: int
+    tokens: int
+    sources: list[Source]
+    exclude: list[ComparedTexts]
+    left_out: dict[str, int]
+    kept: dict[str, int]
+    vocabulary: Vocabulary | None
+    transductive: bool
+
+
+class HeldOut(TypedDict):
+    """What was measured on held-out documents with the weights that were kept."""
+
+    held_out_loss: float
+    mlm_loss: float
+    mlm_accuracy: float
+    pair_accuracy: NotRequired[float]
+    pair_majority: NotRequired[float]
+
+
+class EncoderJson(TypedDict):
+    """The encoder with its heads."""
+
+    hidden_size: int
+    num_layers: int
+    num_parameters: int
+    packing: str
+
+
+class PairSettings(TypedDict):
+    """Of the settings, those of the sequences that the page names."""
+
+    sequence_len: int
+    duplication: int | None
+
+
+class MaskingSettings(TypedDict):
+    """Those of the masked words."""
+
+    masked_lm_prob: float
+    masking: str
+
+
+class OptimizerSettings(TypedDict):
+    """Those of the optimiser."""
+
+    learning_rate: float
+
+
+class TrainingSettings(TypedDict):
+    """Those of the steps."""
+
+    batch_size: int
+    accumulation: int
+
+
+class SettingsJson(TypedDict):
+    """All settings by section; the page shows the others, too."""
+
+    pairs: PairSettings
+    masking: MaskingSettings
+    optimizer: OptimizerSettings
+    training: TrainingSettings
+
+
+class Facts(TypedDict):
+    """The facts of doctune-pretraining.json in the encoder's folder; `before` are those of the run before."""
+
+    base_encoder: str
+    before: dict[str, Any] | None
+    encoder: NotRequired[EncoderJson]
+    objective: str
+    steps: int
+    tokens: int
+    seconds: float
+    kept_step: int
+    new_heads: list[str]
+    head_warmup: float | None
+    held_out: HeldOut | None
+    corpus: CorpusJson
+    settings: SettingsJson
+
+
 class PretrainingReport(TypedDict):
     """All of report.json; `steps` and `evaluations` are the records of metrics.jsonl, without their kind."""
 
+    format: int
     kind: Literal["pretraining"]
     doctune: str
     created: str
     title: str
-    facts: dict[str, Any]
+    facts: Facts
     steps: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
     files: Files
@@ -60,6 +170,21 @@ class PretrainingReport(TypedDict):
     next: list[str]
 
 
+def objective(report: PretrainingReport) -> str:
+    """What was learnt, in words."""
+    name = report["facts"]["objective"]
+    return OBJECTIVES.get(name, name)
+
+
+PAGE = Page(
+    folder="doctune.report.sections.pretraining",
+    template="pretraining.html",
+    kind=PretrainingReport,
+    values=lambda report: {"objective": objective(report)},
+)
+render_pretraining = PAGE.html
+
+
 def write_pretraining_report(
     run_dir: Path, facts: dict[str, Any], command: str, snapshots: Sequence[Path] = ()
 ) -> Path:
@@ -67,7 +192,7 @@ def write_pretraining_report(
 
     Gives the page's path. A number that is not finite becomes null, which the page shows as a dash.
     """
-    report = cast(PretrainingReport, writable(make_report(run_dir, facts, command, snapshots)))
+    report = writable(make_report(run_dir, facts, command, snapshots))
     write_json(run_dir / "report.json", report)
     write_text(run_dir / "report.html", render_pretraining(report))
     return run_dir / "report.html"
@@ -90,12 +215,14 @@ def make_report(
         config=str(run_dir / "config.toml"),
     )
     what = f"Pre-training from scratch: {start['from_scratch']}" if scratch else f"{start['encoder']}, pre-trained on"
+    told: Any = facts
     return PretrainingReport(
+        format=FORMAT,
         kind="pretraining",
         doctune=__version__,
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         title=f"{what}, {facts['corpus']['name']}" if scratch else f"{what} {facts['corpus']['name']}",
-        facts=facts,
+        facts=told,
         steps=steps,
         evaluations=evaluations,
         files=files,
@@ -128,37 +255,13 @@ def warnings(facts: dict[str, Any]) -> list[str]:
     return said
 
 
-def history(facts: dict[str, Any]) -> list[dict[str, Any]]:
+def history(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The facts of the pre-training runs before this one, the latest first."""
-    found: list[dict[str, Any]] = []
+    runs: list[dict[str, Any]] = []
     while isinstance(facts.get("before"), dict):
         facts = facts["before"]
-        found.append(facts)
-    return found
-
-
-def render_pretraining(report: PretrainingReport) -> str:
-    """The page as text; everything that comes from the report is escaped."""
-    facts = report["facts"]
-    held_out, evaluations = facts["held_out"], report["evaluations"]
-    return (
-        pages()
-        .get_template("pretraining.html")
-        .render(
-            report=report,
-            facts=facts,
-            corpus={"kept": {}, "vocabulary": None, **facts["corpus"]},
-            history=history(facts),
-            held_out=held_out,
-            first=evaluations[0] if held_out and len(evaluations) > 1 else None,
-            objective=OBJECTIVES.get(facts["objective"], facts["objective"]),
-            speed=facts["tokens"] / facts["seconds"] if facts["seconds"] else None,
-            perplexity=_perplexity(held_out),
-            passes=evaluations[-1]["epoch"] if evaluations else None,
-            curves=_curves(report),
-            columns=_columns(facts["settings"]),
-        )
-    )
+        runs.append(dict(facts))
+    return runs
 
 
 def _records(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -186,76 +289,6 @@ def _thinned(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
     # A step is a whole number; the curves stand over tokens, whose mean is where the means belong.
     return [{**mean, "step": group[-1]["step"]} for mean, group in zip(means, groups, strict=True)]
-
-
-def _curves(report: PretrainingReport) -> list[Markup]:
-    """Losses, accuracies and the learning rate over tokens; points that are not finite are left out."""
-    steps, evaluations = report["steps"], report["evaluations"]
-    kept = [record["tokens"] for record in evaluations if record["step"] == report["facts"]["kept_step"]]
-    best = kept[0] if kept and report["facts"]["held_out"] else None
-
-    def line(name: str, kind: str, records: Sequence[dict[str, Any]], key: str, scale: float = 1.0) -> Series:
-        points = [(one["tokens"], scale * one[key]) for one in records if one.get(key) is not None]
-        return Series(name, points, kind)
-
-    def chart(title: str, say: Callable[[float], str], *lines: Series, limit: float = float("inf")) -> Markup:
-        drawn = [one for one in lines if one.points]
-        marked = best if any(one.kind == "main" for one in drawn) else None
-        return learning_curve(title, drawn, marked, say, limit, "tokens", short_count)
-
-    words = "mlm" if any("mlm" in record for record in steps) else "loss"
-    peak = report["facts"]["settings"]["optimizer"]["learning_rate"]
-    rate = line(f"learning rate, of its peak {peak:g}", "other", steps, "learning_rate", 100.0 / peak)
-    charts = [
-        chart("Loss on masked words", _three, line("training", "other", steps, words),
-              line("held-out masked words", "main", evaluations, "mlm_loss")),
-        chart("Held-out masked words found", _percent,
-              line("masked words found", "main", evaluations, "mlm_accuracy", 100.0), limit=100.0),
-        chart("Loss on sentence pairs", _three, line("training", "other", steps, "pair"),
-              line("held-out pairs", "main", evaluations, "pair_loss")),
-        chart("Held-out sentence pairs told", _percent,
-              line("pairs told", "main", evaluations, "pair_accuracy", 100.0), limit=100.0),
-        chart("Learning rate", _percent, *([rate] if len(rate.points) > 1 else []), limit=100.0),
-    ]  # fmt: skip
-    return [drawn for drawn in charts if drawn]
-
-
-def short_count(count: float) -> str:
-    """A number of tokens as an axis has room for: 800, 25k, 1.5M."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:.4g}{unit}"
-    return f"{count:g}"
-
-
-def _three(value: float) -> str:
-    return f"{value:.3g}"
-
-
-def _percent(value: float) -> str:
-    return f"{value:.4g} %"
-
-
-def _perplexity(held_out: dict[str, Any] | None) -> float | None:
-    """e to the loss on masked words; None where there is none, or it is beyond a number."""
-    loss = None if held_out is None else held_out["mlm_loss"]
-    return None if loss is None or loss > 700 else math.exp(loss)
-
-
-def _columns(settings: dict[str, Any]) -> list[list[tuple[str, dict[str, Any]]]]:
-    """The settings that have a value, by section, in two columns of about equal length."""
-    found: list[tuple[str, dict[str, Any]]] = []
-    for section, values in settings.items():
-        if isinstance(values, dict):
-            shown = {
-                name: ", ".join(map(str, value)) if isinstance(value, list) else value
-                for name, value in values.items()
-                if value is not None
-            }
-            found.append((SECTIONS.get(section, section).capitalize(), shown))
-    lengths = list(itertools.accumulate(len(shown) + 1 for _, shown in found))
-    first = sum(2 * length <= lengths[-1] + len(found[0][1]) for length in lengths)
-    return [found[:first], found[first:]]
 
 
 def _next(facts: dict[str, Any], files: Files) -> list[str]:

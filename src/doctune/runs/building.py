@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from doctune.classifier.folder import Description
+from doctune.classifier.card import Measured, write_card
+from doctune.classifier.folder import Description, TrainingColumns, stored_parts
 from doctune.encoders.load import Loaded
 from doctune.errors import ConfigError
 from doctune.heads.links import LINKS
 from doctune.models.classifier import Classifier, build_classifier
 from doctune.runs.data import Prepared
+from doctune.runs.evaluation import Evaluated
 from doctune.settings import FinetuneSettings
+from doctune.settings.implementations import choose, reads_windows
 from doctune.store.splits import Dataset
 from doctune.version import __version__
 
@@ -23,13 +27,13 @@ def make_classifier(settings: FinetuneSettings, loaded: Loaded, prepared: Prepar
     features, training = settings.features, settings.training
     model = build_classifier(
         loaded,
-        features.token_pooling,
-        features.layer_pooling,
+        "auto" if features.reads_tokens else choose("token_pooling", features),
+        choose("layer_pooling", features),
         prepared.target.num_outputs,
         LINKS[prepared.target.link](class_weights(settings, prepared.train), training.label_smoothing),
         settings.encoder.dropout,
-        features.window_pooling if settings.truncation.truncation == "windows" else None,
-        features.bilstm,
+        choose("window_pooling", features) if reads_windows(settings.truncation.truncation) else None,
+        choose("head", features),
     )
     model.windows_per_pass = training.windows_per_pass or model.windows_per_pass
     if training.gradient_checkpointing and not model.encoder.recompute_activations():
@@ -56,16 +60,19 @@ def class_weights(settings: FinetuneSettings, train_set: Dataset) -> torch.Tenso
 def describe(settings: FinetuneSettings, model: Classifier, prepared: Prepared) -> Description:
     """What doctune.json says of a model."""
     data, features = settings.data, settings.features
-    columns = data.model_dump(
-        mode="json", include={"dataset", "header", "text", "text_pair", "join", "label", "format", "encoding"}
-    )
     return Description(
-        doctune=__version__, labels=prepared.names, truncation=settings.truncation, layers=model.encoder.layers,
-        num_layers=model.encoder.num_layers, layer_pooling=features.layer_pooling,
-        token_pooling="tokens" if features.head == "bilstm" else features.token_pooling,
-        window_pooling=features.window_pooling, head=features.head, bilstm=features.bilstm,
-        packing=model.encoder.packing, columns={k: v for k, v in columns.items() if v is not None},
+        doctune=__version__, labels=prepared.names, truncation=settings.truncation,
+        layers=model.encoder.layers, num_layers=model.encoder.num_layers, **stored_parts(features),
+        packing=model.encoder.packing, columns=TrainingColumns.of(data.model_dump()),
     )  # fmt: skip
+
+
+def write_model_card(folder: Path, settings: FinetuneSettings, prepared: Prepared, evaluated: Evaluated) -> None:
+    """The card of the model in `folder`, with what was measured of it."""
+    measured = [Measured("validation", evaluated.validation)]
+    if evaluated.test is not None:
+        measured.append(Measured("test", evaluated.test))
+    write_card(folder, prepared.title, len(prepared.train), settings.encoder.encoder, measured)
 
 
 def encoder_facts(model: Classifier) -> dict[str, Any]:

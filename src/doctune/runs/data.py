@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from pathlib import Path
 from doctune.distributed import World
 from doctune.errors import DataError
 from doctune.examples import Example
+from doctune.files import write_json
 from doctune.readers import Source
+from doctune.runs.identity import documents_parts, key_of
 from doctune.settings import DataSettings, FinetuneSettings
 from doctune.store.build import Built, build_shard, cached_shard
 from doctune.store.shards import Shard
@@ -72,15 +75,26 @@ def read(
     data: DataSettings, target: TargetSettings, found: dict[str, Source], tokenizer: TextTokenizer, folder: Path,
     world: World | None = None,
 ) -> Documents:  # fmt: skip
-    """Read and tokenise the sources that were `found` into shards below `folder`.
+    """Read and tokenise the sources that were `found` into shards below `folder`, or into the cache of the settings.
 
-    Of several processes the first does that, and the others open its shards. Raises `DataError` for anything wrong with
-    a file or its labels.
+    What is there of the same documents, read in the same way and by the same tokenizer, is neither read nor tokenised
+    again. Of several processes the first does that, and the others open its shards. Raises `DataError` for anything
+    wrong with a file or its labels, or for one that changes while it is read.
     """
+    place = folder if data.cache is None else Path(data.cache).expanduser()
 
-    def build() -> dict[str, tuple[str, int]]:
-        built = {split: _build(source, tokenizer, data, folder, split) for split, source in found.items()}
-        return {split: (str(one.shard.path), one.left_out_empty) for split, one in built.items()}
+    def build() -> Record:
+        key = documents_key(data, found, tokenizer)
+        note = place / f"documents-{key}.json"
+        record = _recorded(note)
+        if record is None:
+            built = {split: _build(source, tokenizer, data, place, split) for split, source in found.items()}
+            if documents_key(data, found, tokenizer) != key:
+                names = ", ".join(source.name for source in found.values())
+                raise DataError(f"{names}: changed while the documents were read; run again")
+            record = {split: (one.shard.path.name, one.left_out_empty) for split, one in built.items()}
+            write_json(note, record)
+        return {split: (str(place / name), empty) for split, (name, empty) in record.items()}
 
     made = (world or World.single()).broadcast_from_rank0(build)
     built = {split: Built(Shard(Path(path)), empty) for split, (path, empty) in made.items()}
@@ -95,6 +109,25 @@ def read(
         if unseen := dataset.unseen():
             print(unseen_line(split, unseen), file=sys.stderr)
     return Documents(sets, empty)
+
+
+def documents_key(data: DataSettings, found: dict[str, Source], tokenizer: TextTokenizer) -> str:
+    """What tokenised documents are known by: their content, how they are read, and what is in their names."""
+    names = {split: Path(source.name).name for split, source in found.items()}
+    return key_of(documents_parts(data, found), names, tokenizer.hash)
+
+
+# The name of each split's shard, and how many documents without text were left out of it.
+Record = dict[str, tuple[str, int]]
+
+
+def _recorded(note: Path) -> Record | None:
+    """What an earlier start tokenised, if all of it is still there."""
+    try:
+        record: Record = {split: (name, empty) for split, (name, empty) in json.loads(note.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    return record if all((note.parent / name).is_file() for name, _ in record.values()) else None
 
 
 def split(settings: FinetuneSettings, documents: Documents, seed: int) -> Prepared:
@@ -131,7 +164,7 @@ def _few(test: Dataset | None, wanted: int | None) -> tuple[Dataset | None, int 
 def _build(source: Source, tokenizer: TextTokenizer, data: DataSettings, folder: Path, split: str) -> Built:
     examples = _labelled(source.read(), source.name)
     if data.cache is not None:
-        return cached_shard(examples, tokenizer, Path(data.cache).expanduser(), split)
+        return cached_shard(examples, tokenizer, folder, split)
     return build_shard(examples, tokenizer, folder, split)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,23 +14,21 @@ from doctune.batches.collate import Collator
 from doctune.batches.feed import DocumentFeed
 from doctune.classifier.folder import load_weights, save_model
 from doctune.classifier.predictor import write_predictions
-from doctune.devices import Device
-from doctune.distributed import World
 from doctune.encoders.load import load_encoder
 from doctune.evaluation.schema import Windows
-from doctune.files import content_hash
 from doctune.metrics.single import Metrics, Probabilities
-from doctune.runs.building import describe, encoder_facts, make_classifier
+from doctune.runs.building import describe, encoder_facts, make_classifier, write_model_card
+from doctune.runs.context import RunContext
 from doctune.runs.data import Prepared
-from doctune.runs.evaluation import evaluate_model, metrics_on
+from doctune.runs.directory import CHECKPOINT, MODEL
+from doctune.runs.evaluation import evaluate_model, figures_on, score
+from doctune.runs.identity import Identity
 from doctune.settings import FinetuneSettings
-from doctune.text.tokenizer import TextTokenizer
+from doctune.training import setup
 from doctune.training.budget import Budget
-from doctune.training.layerwise import RateRow, parameter_groups
 from doctune.training.log import MetricsLog
-from doctune.training.loop import Outcome, Run, train
-from doctune.training.optim import make_optimizer
-from doctune.training.schedule import make_schedule
+from doctune.training.loop import Outcome, train
+from doctune.training.rates import RateRow, rate_table
 from doctune.training.state import Checkpoints, Evaluation
 
 # Validation documents below which their choice of an epoch is mostly noise.
@@ -41,6 +38,24 @@ FEWEST_TO_CHOOSE_BY = 50
 def validation_documents(count: int, do: str) -> str:
     """So many validation documents, and what they do."""
     return f"1 validation document {do}s" if count == 1 else f"{count} validation documents {do}"
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRun:
+    """What is trained with one seed into `folder`, which says by `identity` what it is of.
+
+    `settings` are resolved: the learning rate and the token pooling are given. `announce` prints the table of rates.
+    `start`: the folder of a saved classifier of the same shape, to go on from.
+    """
+
+    settings: FinetuneSettings
+    prepared: Prepared
+    collator: Collator
+    seed: int
+    folder: Path
+    identity: Identity
+    announce: bool = False
+    start: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,85 +73,60 @@ class Fitted:
     encoder: dict[str, Any]
 
 
-def fit(
-    settings: FinetuneSettings, prepared: Prepared, tokenizer: TextTokenizer, collator: Collator,
-    encoder_folder: Path, folder: Path, seed: int, device: Device, announce: bool, start: Path | None = None,
-    world: World | None = None,
-) -> Fitted:  # fmt: skip
-    """Train with one seed into `folder`: metrics.jsonl, predictions.jsonl and model/.
+def fit(one: SeedRun, context: RunContext) -> Fitted:
+    """Train with one seed; the run's folder gets metrics.jsonl, predictions.jsonl and model/.
 
-    `settings` are resolved: the learning rate and the token pooling are given. `announce` prints the table of rates.
-    `start`: the folder of a saved classifier of the same shape, to go on from. Of several processes in `world` the
-    first one writes.
+    The last checkpoint stays until the report is written, too. Of several processes the first one writes.
     """
-    world = world or World.single()
+    settings, prepared, collator, world = one.settings, one.prepared, one.collator, context.world
     target = prepared.target
-    log = MetricsLog(folder / "metrics.jsonl", world.main)
-    torch.manual_seed(seeding.derive(seed, "new layers"))
-    loaded = load_encoder(encoder_folder, settings.encoder, settings.features.layers)
-    model = make_classifier(settings, loaded, prepared).to(device.torch)
-    if start is not None:
-        load_weights(model, loaded.config.model_type, start)
-    learning_rate = settings.optimizer.learning_rate
-    assert learning_rate is not None
-    if settings.layerwise.freeze_encoder:
-        model.freeze_encoder()
-    groups, rates = parameter_groups(model, learning_rate, settings.optimizer.weight_decay, settings.layerwise)
-    if announce:
-        print(rate_table(rates))
-        if len(prepared.validation) < FEWEST_TO_CHOOSE_BY and settings.training.select != "last":
-            print(
-                f"note: {validation_documents(len(prepared.validation), 'choose')} the epoch, which is little more "
-                f"than chance; --select last keeps the last epoch instead",
-                file=sys.stderr,
-            )
-    feed = DocumentFeed(prepared.train, collator, settings.training, seed)
-    budget = Budget("step", len(feed.steps))
-    factor = make_schedule(settings.schedule, budget.end)
-    optimizer = make_optimizer(groups, settings.optimizer, factor)
+    log = MetricsLog(one.folder / "metrics.jsonl", world.main)
+    if world.main:
+        one.identity.write(one.folder)
+    torch.manual_seed(seeding.derive(one.seed, "new layers"))
+    loaded = load_encoder(context.encoder, settings.encoder, settings.features.layers)
+    model = make_classifier(settings, loaded, prepared).to(context.device.torch)
+    if one.start is not None:
+        load_weights(model, loaded.config.model_type, one.start)
+    feed = DocumentFeed(prepared.train, collator, settings.training, one.seed)
+    course = setup.Course(
+        feed, Budget("step", len(feed.steps)), feed.ends, ("examples", feed.num_documents()), one.seed,
+        settings.training.patience, keep_last=settings.training.select == "last",
+    )  # fmt: skip
+    training, rates = setup.fine_tuning(model, course, settings, context.device, world)
+    if one.announce:
+        _announce(one, rates)
 
     def evaluate() -> Evaluation:
-        figures = target.headline(metrics_on(model, prepared.validation, collator, device, world))
-        return Evaluation(
-            target.score(figures, settings.training.select), {f"validation_{k}": v for k, v in figures.items()}
-        )
+        figures = figures_on(model, prepared.validation, collator, context.device, settings.training, world)
+        record = {f"validation_{name}": value for name, value in figures.items()}
+        return Evaluation(score(figures, settings.training.select), record)
 
-    run = Run(
-        model, feed, budget, feed.ends, ("examples", feed.num_documents()), optimizer, factor,
-        settings.optimizer.max_grad_norm, device, seed, settings.training.patience,
-        keep_last=settings.training.select == "last", world=world,
-    )  # fmt: skip
     checkpoints = Checkpoints(
-        folder / "checkpoint",
-        settings.training.checkpoint_minutes,
-        identity(settings, prepared, seed),
+        one.folder / CHECKPOINT, settings.training.checkpoint_minutes, one.identity.key(one.seed, one.start is None),
         writes=world.main,
-    )
-    outcome = train(run, evaluate, log, checkpoints)
-    judged = evaluate_model(model, prepared, collator, device, world)
+    )  # fmt: skip
+    outcome = train(training, evaluate, log, checkpoints)
+    judged = evaluate_model(model, prepared, collator, context.device, world)
     if judged.test is not None:
         log.write(kind="test", **target.headline(judged.test))
     if world.main:
-        write_predictions(folder / "predictions.jsonl", prepared.judged, judged.probabilities, judged.windows)
-        save_model(model, loaded.config, describe(settings, model, prepared), tokenizer, folder / "model")
-        shutil.rmtree(checkpoints.folder, ignore_errors=True)
+        write_predictions(one.folder / "predictions.jsonl", prepared.judged, judged.probabilities, judged.windows)
+        save_model(model, loaded.config, describe(settings, model, prepared), context.tokenizer, one.folder / MODEL)
+        write_model_card(one.folder / MODEL, settings, prepared, judged)
     return Fitted(
-        seed, folder, outcome, judged.validation, judged.test, judged.probabilities, judged.windows, rates,
+        one.seed, one.folder, outcome, judged.validation, judged.test, judged.probabilities, judged.windows, rates,
         encoder_facts(model),
     )  # fmt: skip
 
 
-def identity(settings: FinetuneSettings, prepared: Prepared, seed: int) -> str:
-    """What a checkpoint must have been made with to go on from it: the recipe, the documents, the seed."""
-    recipe = settings.model_dump_json(
-        exclude={"output": True, "data": {"cache"}, "training": {"seeds", "checkpoint_minutes", "device"}}
-    )
-    shards = [part.shard.path.name for part in prepared.parts().values()]
-    return content_hash(recipe, *shards, str(seed))
-
-
-def rate_table(rates: list[RateRow]) -> str:
-    """The learning rates as lines of text, from the head down to the embeddings."""
-    lines = [f"{'part':<20} {'peak rate':<12} {'parameters':>12}"]
-    lines += [f"{row.part:<20} {row.learning_rate:<12.4g} {row.parameters:>12,}" for row in rates]
-    return "\n".join(lines) + "\n"
+def _announce(one: SeedRun, rates: list[RateRow]) -> None:
+    """The table of rates, and a note where few documents choose the epoch."""
+    print(rate_table(rates))
+    count = len(one.prepared.validation)
+    if count < FEWEST_TO_CHOOSE_BY and one.settings.training.select != "last":
+        print(
+            f"note: {validation_documents(count, 'choose')} the epoch, which is little more than chance; --select last "
+            f"keeps the last epoch instead",
+            file=sys.stderr,
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,26 +12,24 @@ from doctune import seeding
 from doctune.batches.mixture import MixedFeed, Part
 from doctune.classifier.folder import load_weights, save_model
 from doctune.classifier.predictor import write_predictions
-from doctune.devices import Device
-from doctune.distributed import World
-from doctune.encoders.load import load_encoder
-from doctune.files import content_hash
+from doctune.encoders.load import Loaded, load_encoder
+from doctune.models.classifier import Classifier
 from doctune.models.multitask import MultitaskModel
-from doctune.runs.building import describe, encoder_facts, make_classifier
-from doctune.runs.evaluation import evaluate_model, metrics_on
-from doctune.runs.fit import Fitted, rate_table
-from doctune.runs.tasks import Task, about, shards_of
+from doctune.runs.building import describe, encoder_facts, make_classifier, write_model_card
+from doctune.runs.context import RunContext
+from doctune.runs.directory import CHECKPOINT, MODEL
+from doctune.runs.evaluation import evaluate_model, figures_on, score
+from doctune.runs.fit import Fitted
+from doctune.runs.identity import Identity
+from doctune.runs.tasks import Task, about
 from doctune.settings import MultitaskSettings
-from doctune.text.tokenizer import TextTokenizer
+from doctune.training import setup
 from doctune.training.budget import Budget
-from doctune.training.layerwise import parameter_groups
+from doctune.training.choice import best_of
 from doctune.training.log import MetricsLog
-from doctune.training.loop import Outcome, Run, train
-from doctune.training.optim import make_optimizer
-from doctune.training.schedule import make_schedule
+from doctune.training.loop import Outcome, train
+from doctune.training.rates import RateRow, rate_table
 from doctune.training.state import Checkpoints, EpochRecord, Evaluation, TrainingState
-
-FREE_TO_CHANGE = {"output": True, "training": {"checkpoint_minutes", "device"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,96 +41,111 @@ class Joint:
     documents: dict[str, int]
 
 
-def train_jointly(
-    settings: MultitaskSettings, tasks: Sequence[Task], tokenizer: TextTokenizer, encoder_folder: Path, output: Path,
-    device: Device, world: World,
-) -> Joint:  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class JointRun:
+    """What is trained together into `output`, which says by `identity` what it is of; settings are resolved."""
+
+    settings: MultitaskSettings
+    tasks: Sequence[Task]
+    output: Path
+    identity: Identity
+
+    @property
+    def select(self) -> str:
+        """What chooses each task's best checkpoint."""
+        return self.settings.training.select
+
+    def folder(self, task: str) -> Path:
+        """Where a task's model is, at its best."""
+        return self.output / "joint" / task
+
+
+def train_jointly(run: JointRun, context: RunContext) -> Joint:
     """Train all tasks together; `output/joint/TASK` gets the model of each task's best validation, and predictions.
 
-    The best models are written when they are found, so that a killed run has them. Of several processes in `world`
-    the first one writes.
+    The best models are written when they are found, so that a killed run has them; the last checkpoint stays until the
+    reports are written, too. Of several processes the first one writes.
     """
-    seed, select = settings.training.seed, settings.training.select
-    log = MetricsLog(output / "metrics.jsonl", world.main)
-    torch.manual_seed(seeding.derive(seed, "new layers"))
-    loaded = load_encoder(encoder_folder, settings.encoder, settings.features.layers)
+    settings, tasks, world = run.settings, run.tasks, context.world
+    log = MetricsLog(run.output / "metrics.jsonl", world.main)
+    torch.manual_seed(seeding.derive(settings.training.seed, "new layers"))
+    loaded = load_encoder(context.encoder, settings.encoder, settings.features.layers)
     classifiers = {}
     for task in tasks:
         with about(task.name):
             classifiers[task.name] = make_classifier(task.settings, loaded, task.prepared)
-    model = MultitaskModel(classifiers).to(device.torch)
-    learning_rate = settings.optimizer.learning_rate
-    assert learning_rate is not None
-    if settings.layerwise.freeze_encoder:
-        model.freeze_encoder()
-    groups, rates = parameter_groups(model, learning_rate, settings.optimizer.weight_decay, settings.layerwise)
-    print(rate_table(rates))
+    model = MultitaskModel(classifiers).to(context.device.torch)
     parts = [Part(task.name, task.prepared.train, task.collator) for task in tasks]
-    feed = MixedFeed(parts, settings.training, settings.sampling, seed)
-    budget = Budget("step", len(feed))
-    factor = make_schedule(settings.schedule, budget.end)
-    optimizer = make_optimizer(groups, settings.optimizer, factor)
-    run = Run(
-        model, feed, budget, feed.ends, ("examples", sum(feed.num_documents())), optimizer, factor,
-        settings.optimizer.max_grad_norm, device, seed, settings.training.patience, keep_last=True,
-        world=world,
+    feed = MixedFeed(parts, settings.training, settings.sampling, settings.training.seed)
+    course = setup.Course(
+        feed, Budget("step", len(feed)), feed.ends, ("examples", sum(feed.num_documents())), settings.training.seed,
+        settings.training.patience, keep_last=True,
     )  # fmt: skip
+    training, rates = setup.fine_tuning(model, course, settings, context.device, world)
+    print(rate_table(rates))
 
     def evaluate() -> Evaluation:
         record: dict[str, float] = {}
         scores = []
         for task in tasks:
             classifier, validation = classifiers[task.name], task.prepared.validation
-            figures = task.target.headline(metrics_on(classifier, validation, task.collator, device, world))
-            scores.append(task.target.score(figures, select))
+            figures = figures_on(classifier, validation, task.collator, context.device, settings.training, world)
+            scores.append(score(figures, run.select))
             record |= {f"{task.name}/validation_{name}": value for name, value in figures.items()}
         return Evaluation(sum(scores) / len(scores), record)
 
     def keep_best(state: TrainingState, before: int) -> None:
         for task in tasks:
-            if world.main and best_of(task, state.records, select) == len(state.records) - 1:
+            if world.main and best_record(task.name, state.records, run.select) == len(state.records) - 1:
                 save(task)
 
     def save(task: Task) -> None:
         classifier = classifiers[task.name]
         description = describe(task.settings, classifier, task.prepared)
-        save_model(classifier, loaded.config, description, tokenizer, output / "joint" / task.name / "model")
+        save_model(classifier, loaded.config, description, context.tokenizer, run.folder(task.name) / MODEL)
 
     checkpoints = Checkpoints(
-        output / "checkpoint", settings.training.checkpoint_minutes, identity(settings, tasks), writes=world.main
+        run.output / CHECKPOINT, settings.training.checkpoint_minutes, run.identity.key(), writes=world.main
     )
     # With "last" nothing is chosen, and only the last weights are written.
-    outcome = train(run, evaluate, log, checkpoints, None if select == "last" else keep_best)
-    for task in tasks if select == "last" and world.main else ():
+    outcome = train(training, evaluate, log, checkpoints, None if run.select == "last" else keep_best)
+    for task in tasks if run.select == "last" and world.main else ():
         save(task)
     world.barrier()
-    fitted = {}
-    for task in tasks:
-        classifier, folder = classifiers[task.name], output / "joint" / task.name
-        load_weights(classifier, loaded.config.model_type, folder / "model")
-        judged = evaluate_model(classifier, task.prepared, task.collator, device, world)
-        if judged.test is not None:
-            log.write(kind="test", task=task.name, **task.target.headline(judged.test))
-        if world.main:
-            where = folder / "predictions.jsonl"
-            write_predictions(where, task.prepared.judged, judged.probabilities, judged.windows)
-        fitted[task.name] = Fitted(
-            seed, folder, _own(outcome, task, select), judged.validation, judged.test, judged.probabilities,
-            judged.windows, rates, encoder_facts(classifier),
-        )  # fmt: skip
-    if world.main:
-        shutil.rmtree(checkpoints.folder, ignore_errors=True)
+    fitted = {
+        task.name: _measured(run, task, classifiers[task.name], loaded, outcome, rates, log, context) for task in tasks
+    }
     names = [task.name for task in tasks]
     steps, documents = feed.num_steps(outcome.steps), feed.num_documents(outcome.steps)
     return Joint(fitted, dict(zip(names, steps, strict=True)), dict(zip(names, documents, strict=True)))
 
 
-def best_of(task: Task, records: Sequence[EpochRecord], select: str) -> int:
-    """The place of the record in which a task did best, the earlier one on a tie; the last one with "last"."""
+def _measured(
+    run: JointRun, task: Task, classifier: Classifier, loaded: Loaded, outcome: Outcome, rates: list[RateRow],
+    log: MetricsLog, context: RunContext,
+) -> Fitted:  # fmt: skip
+    """A task at its best checkpoint, tested, with its predictions written."""
+    folder = run.folder(task.name)
+    load_weights(classifier, loaded.config.model_type, folder / MODEL)
+    judged = evaluate_model(classifier, task.prepared, task.collator, context.device, context.world)
+    if judged.test is not None:
+        log.write(kind="test", task=task.name, **task.target.headline(judged.test))
+    if context.world.main:
+        run.identity.write(folder)
+        where = folder / "predictions.jsonl"
+        write_predictions(where, task.prepared.judged, judged.probabilities, judged.windows)
+        write_model_card(folder / MODEL, task.settings, task.prepared, judged)
+    return Fitted(
+        run.settings.training.seed, folder, _own(outcome, task, run.select), judged.validation, judged.test,
+        judged.probabilities, judged.windows, rates, encoder_facts(classifier),
+    )  # fmt: skip
+
+
+def best_record(task: str, records: Sequence[EpochRecord], select: str) -> int:
+    """The place of the record in which a task did best, the later one on a tie; the last one with "last"."""
     if select == "last":
         return len(records) - 1
-    scores = [task.target.score(figures_of(task.name, record), select) for record in records]
-    return scores.index(max(scores))
+    return best_of([score(figures_of(task, record), select) for record in records])
 
 
 def figures_of(task: str, record: EpochRecord) -> dict[str, float]:
@@ -144,24 +156,16 @@ def figures_of(task: str, record: EpochRecord) -> dict[str, float]:
     return {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
 
 
-def identity(settings: MultitaskSettings, tasks: Sequence[Task]) -> str:
-    """What a checkpoint must have been made with to go on from it: the recipe and the documents."""
-    tree = settings.model_dump(mode="json", exclude=FREE_TO_CHANGE)  # type: ignore[arg-type]
-    for task in tree["tasks"]:
-        task["data"].pop("cache")
-    return content_hash(repr(tree), *shards_of(tasks))
-
-
 def _own(outcome: Outcome, task: Task, select: str) -> Outcome:
     """The outcome as a run of one task has it: its own losses and figures; steps and time are those of all tasks."""
     records = []
     for record in outcome.records:
         figures = figures_of(task.name, record)
         named = {f"validation_{name}": value for name, value in figures.items()}
-        own = Evaluation(task.target.score(figures, select), named)
+        own = Evaluation(score(figures, select), named)
         loss = record.train_losses.get(task.name, float("nan"))
         records.append(
             EpochRecord(record.epoch, record.step, loss, record.learning_rate, record.examples_per_second, own)
         )
-    best = best_of(task, outcome.records, select)
+    best = best_record(task.name, outcome.records, select)
     return Outcome(records, best, outcome.steps, outcome.examples, outcome.tokens, outcome.seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from typing import Any, cast
@@ -13,6 +14,7 @@ from doctune.batches.collate import Collator
 from doctune.evaluation.intervals import is_collapsed, seed_interval
 from doctune.evaluation.pretraining_section import pretraining_warnings
 from doctune.evaluation.schema import (
+    FORMAT,
     ChosenExamples,
     DataSection,
     Epoch,
@@ -24,13 +26,17 @@ from doctune.evaluation.schema import (
     Windows,
 )
 from doctune.metrics.single import Metrics, Probabilities
-from doctune.report.windows import windows_section
+from doctune.report.finetuning import FOLDER
+from doctune.report.page import Judged, made
 from doctune.runs.data import GIVEN, Prepared
+from doctune.runs.evaluation import score
 from doctune.runs.fit import Fitted
 from doctune.settings import FinetuneSettings, dotted_fields
+from doctune.settings.components import foreign_fields, may_read_windows
 from doctune.store.splits import Dataset, unseen_line
 from doctune.text.tokenizer import TextTokenizer
-from doctune.text.truncation import Windows as WindowTruncation
+from doctune.text.truncation import SeveralWindows
+from doctune.training.choice import best_of
 from doctune.version import __version__
 
 HARDEST = 20
@@ -39,8 +45,6 @@ TEXT_SHOWN = 1000
 ELSEWHERE = ("output", "data.", "encoder.encoder", "training.seed", "training.seeds")
 # What is shown only where it is not as it is by default.
 UNLESS_DEFAULT = ("target.target", "target.unseen_labels")
-# And what has a meaning with windows only.
-OF_WINDOWS = ("truncation.overlap", "features.window_pooling")
 
 
 def single(
@@ -51,6 +55,7 @@ def single(
     outcome = fitted.outcome
     best = outcome.records[outcome.best]
     report = Report(
+        format=FORMAT,
         doctune=__version__,
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         title=prepared.title,
@@ -73,16 +78,13 @@ def single(
     )
     if pretraining:
         report["further_pretraining"] = list(pretraining)
-    windows = windows_section(prepared.judged, fitted.probabilities, fitted.windows, tokenizer)
-    if windows is not None:
-        report["windows"] = windows
+    report.update(made(FOLDER, Judged(prepared.judged, fitted.probabilities, fitted.windows, tokenizer)))  # type: ignore[typeddict-item]
     return report
 
 
-def several(reports: Sequence[Report], seeds: Sequence[int], folders: Sequence[str]) -> Report:
-    """The report of several seeds: means with intervals, and the details of the seed that validation chose."""
+def several(reports: Sequence[Report], seeds: Sequence[int], folders: Sequence[str], best: int) -> Report:
+    """The report of several seeds: means with intervals, and the details of the one at the place `best`."""
     judged = [judged_metrics(report) for report in reports]
-    best = best_seed(reports)
     section = SeedsSection(
         seeds=list(seeds),
         error_percent=seed_interval([m.error_percent for m in judged]).to_json(),
@@ -109,10 +111,22 @@ def judged_metrics(report: Report) -> Metrics:
     return Metrics.from_json(report["test"] or report["validation"])
 
 
-def best_seed(reports: Sequence[Report]) -> int:
-    """The place of the seed whose model is kept: the best on validation, never on test."""
-    validation = [report["validation"] for report in reports]
-    return max(range(len(reports)), key=lambda i: (validation[i]["accuracy"], -validation[i]["loss"]))
+def best_seed(reports: Sequence[Report], select: str) -> int:
+    """The place of the seed whose model is kept: the best on validation by the figure that chose its epoch.
+
+    Of equal ones the loss chooses, and then it is the later one. Never the test set.
+    """
+    figures = [_validation_figures(report) for report in reports]
+    scores, losses = ([score(one, by) for one in figures] for by in (select, "loss"))
+    return best_of(scores, losses)
+
+
+def _validation_figures(report: Report) -> dict[str, float]:
+    """What was measured on validation, with a metric of the user's own, which only the epochs have."""
+    kept = next((epoch for epoch in report["epochs"] if epoch["step"] == report["best"]["step"]), None)
+    figures: dict[str, Any] = {**(kept["validation"] if kept is not None else {}), **report["validation"]}
+    # A loss that was no number is null in a report that was written.
+    return {name: math.nan if value is None else value for name, value in figures.items()}
 
 
 def warnings(prepared: Prepared, fitted: Fitted, collator: Collator) -> list[str]:
@@ -131,7 +145,7 @@ def warnings(prepared: Prepared, fitted: Fitted, collator: Collator) -> list[str
     if prepared.left_out_empty:
         counts = ", ".join(f"{split} {count:,}" for split, count in prepared.left_out_empty.items())
         said.append(f"Documents without text were left out: {counts}.")
-    if isinstance(collator.truncation, WindowTruncation) and any(
+    if isinstance(collator.truncation, SeveralWindows) and any(
         part.lengths()[:, 1].any() for part in prepared.parts().values()
     ):
         said.append("Text pairs are not read in windows: each is one sequence, whose longer text was cut.")
@@ -141,14 +155,20 @@ def warnings(prepared: Prepared, fitted: Fitted, collator: Collator) -> list[str
 def recipe(settings: FinetuneSettings) -> dict[str, str | int | float | bool | None]:
     """The settings that make the recipe, flat, with the names of the command line."""
     shown: dict[str, str | int | float | bool | None] = {}
+    truncation = settings.truncation.truncation
+    without_meaning = {f"truncation.{name}" for name in foreign_fields("truncation", truncation)}
+    if not may_read_windows(truncation):
+        without_meaning.add("features.window_pooling")
     for dotted, field in dotted_fields(FinetuneSettings).items():
         if dotted.startswith(ELSEWHERE):
             continue
-        if dotted in OF_WINDOWS and settings.truncation.truncation != "windows":
+        if dotted in without_meaning:
             continue
         value: Any = settings
         for part in dotted.split("."):
             value = getattr(value, part)
+        if isinstance(value, dict):
+            value = tuple(f"{name}={one}" for name, one in value.items())
         if value is not None and not hidden(dotted, value, field.default):
             shown[dotted.rpartition(".")[2]] = ", ".join(map(str, value)) if isinstance(value, tuple) else value
     return shown

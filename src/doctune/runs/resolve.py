@@ -8,9 +8,10 @@ from pathlib import Path
 from doctune.encoders.load import Shape, asked_layers, read_shape
 from doctune.encoders.resolve import resolve_encoder
 from doctune.errors import CheckpointError, ConfigError
+from doctune.runs.trial import try_components
 from doctune.settings import FinetuneSettings
 from doctune.text.tokenizer import TextTokenizer
-from doctune.training.layerwise import default_learning_rate
+from doctune.training.rates import default_learning_rate
 
 
 def resolve(settings: FinetuneSettings) -> tuple[FinetuneSettings, Path, TextTokenizer]:
@@ -23,11 +24,12 @@ def resolve(settings: FinetuneSettings) -> tuple[FinetuneSettings, Path, TextTok
         # The default is the paper's, or all that a smaller encoder has.
         tree["truncation"]["max_seq_len"] = min(settings.truncation.max_seq_len, shape.max_seq_len)
     check_fit(tokenizer, shape, tree["truncation"]["max_seq_len"], str(folder))
-    asked_layers(settings.features.layers, shape.num_layers)  # told before hours of reading
+    layers = asked_layers(settings.features.layers, shape.num_layers)  # told before hours of reading
+    try_components(settings, shape.hidden_size, len(layers))
     if settings.optimizer.learning_rate is None:
-        on_fixed_states = settings.features.head == "bilstm" and settings.layerwise.freeze_encoder
+        on_fixed_states = settings.features.reads_tokens and settings.layerwise.freeze_encoder
         tree["optimizer"]["learning_rate"] = default_learning_rate(shape.hidden_size, on_fixed_states)
-    if settings.features.token_pooling == "auto" and settings.features.head == "linear":
+    if settings.features.token_pooling == "auto" and not settings.features.reads_tokens:
         tree["features"]["token_pooling"] = "mean" if _pools_by_mean(folder) else "pooler"
     return FinetuneSettings.build(tree), folder, tokenizer
 

@@ -19,6 +19,7 @@ from doctune.readers import Source, sources
 from doctune.runs.data import Documents, Prepared, read, split
 from doctune.runs.resolve import resolve as resolve_settings
 from doctune.settings import FinetuneSettings, MultitaskSettings, TaskSettings
+from doctune.settings.components import OPTIONS
 from doctune.store.splits import Dataset
 from doctune.store.task_leaks import Leak, find_leaks, without
 from doctune.targets import Target
@@ -63,7 +64,8 @@ def resolve(settings: MultitaskSettings) -> tuple[MultitaskSettings, Path, TextT
     shared, folder, tokenizer = resolve_settings(settings.task(plain))
     for section in ("truncation", "features", "optimizer"):
         tree[section] = getattr(shared, section).model_dump()
-    tree["features"]["window_pooling"] = settings.features.window_pooling  # of the tasks that are read in windows
+    for name in ("window_pooling", f"window_pooling{OPTIONS}"):  # of the tasks that are read in windows
+        tree["features"][name] = getattr(settings.features, name)
     for number, task in enumerate(settings.tasks):
         if task.truncation is not None:
             with about(task.name):
@@ -154,9 +156,3 @@ def left_out_line(left_out: dict[str, int]) -> str:
         f"left out {total:,} training document{'' if one else 's'} that {'is' if one else 'are'}, or nearly "
         f"{'is' if one else 'are'}, in a test set ({of})"
     )
-
-
-def shards_of(tasks: Sequence[Task]) -> list[str]:
-    """What names the documents of all tasks, for a checkpoint's identity."""
-    parts: list[Any] = [part for task in tasks for part in task.prepared.parts().values()]
-    return [part.shard.path.name for part in parts]

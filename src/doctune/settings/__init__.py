@@ -5,11 +5,11 @@ mistyped setting answer at once. A component receives its own section, never the
 made from the fields: `optimizer.learning_rate` is `--learning-rate`.
 """
 
+from doctune.settings.components import BiLstmSettings
 from doctune.settings.corpus import CorpusSettings, LeakSettings, ReadingSettings, SentenceSettings, SourceSettings
 from doctune.settings.features import ExtractionSettings, FeatureFileSettings, ProbeSettings
 from doctune.settings.finetuning import (
     EMBEDDED_DATASET,
-    BiLstmSettings,
     Column,
     DataSettings,
     EncoderSettings,

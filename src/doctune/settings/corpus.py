@@ -46,6 +46,12 @@ class SourceSettings(Settings):
     text_pair: Column | None = None
     documents: Literal["file", "blank-lines"] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, tree: Any) -> Any:
+        """A source that is only a path may be written as a string."""
+        return {"path": tree} if isinstance(tree, str) else tree
+
     def reading(self, common: ReadingSettings) -> ReadingSettings:
         """How this source is read: its own settings, and the common ones where it has none."""
         own = self.model_dump(exclude={"path", "weight"}, exclude_none=True)
@@ -123,15 +129,6 @@ class CorpusSettings(Settings):
     reading: ReadingSettings = ReadingSettings()
     sentences: SentenceSettings = SentenceSettings()
     leaks: LeakSettings = LeakSettings()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_sources(cls, tree: Any) -> Any:
-        """A source that is only a path may be written as a string."""
-        if isinstance(tree, dict) and isinstance(tree.get("sources"), (list, tuple)):
-            sources = [{"path": source} if isinstance(source, str) else source for source in tree["sources"]]
-            return {**tree, "sources": sources}
-        return tree
 
     @model_validator(mode="after")
     def _one_vocabulary(self) -> CorpusSettings:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from doctune.config import Settings
-from doctune.settings.finetuning import DataSettings, EncoderSettings, Layers, TruncationSettings
+from doctune.settings.components import Choice, Pooler, Section, options_field, poolings_without
+from doctune.settings.finetuning import DataSettings, EncoderSettings, Layers, Options, TruncationSettings
 from doctune.targets.base import TargetSettings
 
+WITHOUT_WEIGHTS = poolings_without("encoder's", "new")
+"""The token poolings that every encoder has: a probe tries them all."""
+POOLED = Choice("token_pooling", lambda: ("tokens", *poolings_without("encoder's", "new"), Pooler.name))
 
-class ExtractionSettings(Settings):
+
+class ExtractionSettings(Section):
     """What is taken out of the encoder."""
 
     layers: Layers = Field(
         (-1,), description="encoder layers to write, counted from 0, or from the end if negative, or all"
     )
-    token_pooling: Literal["tokens", "cls", "mean", "max", "pooler"] = Field(
+    token_pooling: Annotated[str, POOLED] = Field(
         "tokens", description="tokens: a vector for every word piece; the others: one vector for a document"
     )
+    token_pooling_options: Options = options_field()
 
 
 class FeatureFileSettings(Settings):

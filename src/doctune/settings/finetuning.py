@@ -8,12 +8,25 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from doctune.config import Settings
+from doctune.settings.components import (
+    BiLstmSettings,
+    HeadTail,
+    Linear,
+    Positive,
+    Section,
+    Trapezoid,
+    Windows,
+    chosen,
+    field_of,
+    may_read_windows,
+    options_field,
+)
 from doctune.targets.base import TargetSettings
 
 Column = int | str
 EMBEDDED_DATASET = "pydocs"
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-Positive = Annotated[int, Field(ge=1)]
+Options = dict[str, Any] | None
 
 
 class DataSettings(Settings):
@@ -94,34 +107,22 @@ class EncoderSettings(Settings):
     )
 
 
-class TruncationSettings(Settings):
+class TruncationSettings(Section):
     """Which tokens of a long document are read."""
 
-    truncation: Literal["head-only", "tail-only", "head+tail", "windows"] = Field(
+    truncation: Annotated[str, chosen("truncation")] = Field(
         "head+tail",
         description="which end of a long text is kept; windows: all of it, in pieces of max_seq_len that are encoded "
         "one by one and combined by window_pooling",
     )
-    head_tokens: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="head+tail: tokens kept at the head, 0 for half; default: a quarter, which is 128 of 510"
-    )
+    head_tokens: Annotated[int, Field(ge=0)] | None = field_of(HeadTail, "head_tokens")
     max_seq_len: Annotated[int, Field(ge=3)] = Field(
         512, description="longest sequence in tokens, special tokens included; by default no more than the encoder has"
     )
-    overlap: Annotated[int, Field(ge=0)] = Field(0, description="windows: tokens that neighbouring windows share")
-    max_windows: Positive | None = Field(
-        None, description="windows: read only so many of a text, from its beginning; default: all"
-    )
-    original_truncation: bool = Field(
-        False, description="repeat the original's loss of one token at an odd budget cut in half"
-    )
-
-    @model_validator(mode="after")
-    def _windows_alone(self) -> TruncationSettings:
-        for name, given in (("overlap", self.overlap), ("max_windows", self.max_windows)):
-            if given and self.truncation != "windows":
-                raise ValueError(f"{name} is for truncation = windows, found {self.truncation}; leave {name} out")
-        return self
+    overlap: Annotated[int, Field(ge=0)] = field_of(Windows, "overlap")
+    max_windows: Positive | None = field_of(Windows, "max_windows")
+    original_truncation: bool = field_of(HeadTail, "original_truncation")
+    truncation_options: Options = options_field()
 
 
 def _check_layers(value: Any) -> Any:
@@ -138,66 +139,58 @@ def _check_layers(value: Any) -> Any:
 Layers = Annotated[tuple[int, ...] | Literal["all"], BeforeValidator(_check_layers)]
 
 
-class BiLstmSettings(Settings):
-    """The sizes of a BiLSTM with self-attention; the defaults are those of Lin et al. (2017)."""
-
-    lstm_hidden: Positive = 300
-    attention_hops: Positive = 30
-    attention_size: Positive = 350
-
-
-class FeatureSettings(Settings):
+class FeatureSettings(Section):
     """What the classifier sees of the encoder."""
 
     layers: Layers = Field(
         (-1,), description="encoder layers to use, counted from 0, or from the end if negative, or all"
     )
-    layer_pooling: Literal["concat", "mean", "max", "attention"] = Field(
+    layer_pooling: Annotated[str, chosen("layer_pooling")] = Field(
         "concat", description="how several layers become one vector"
     )
-    token_pooling: Literal["auto", "pooler", "cls", "mean", "max", "attention"] = Field(
+    token_pooling: Annotated[str, chosen("token_pooling", before=("auto",))] = Field(
         "auto", description="how tokens become one vector; auto: mean for sentence-transformers folders, else pooler"
     )
-    window_pooling: Literal["mean", "max", "attention"] = Field(
+    window_pooling: Annotated[str, chosen("window_pooling")] = Field(
         "mean", description="how the windows of a document become one vector, where truncation is windows"
     )
-    head: Literal["linear", "bilstm"] = Field(
+    head: Annotated[str, chosen("head")] = Field(
         "linear",
         description="linear: on the pooled vector; bilstm: a BiLSTM with self-attention reads all tokens in place of "
         "token_pooling, which with --freeze-encoder is the paper's BERT-Feat",
     )
-    lstm_hidden: Positive = Field(300, description="bilstm: units in each direction")
-    attention_hops: Positive = Field(30, description="bilstm: weighted sums of the tokens, side by side")
-    attention_size: Positive = Field(350, description="bilstm: units behind the attention weights")
+    lstm_hidden: Positive = field_of(BiLstmSettings, "lstm_hidden")
+    attention_hops: Positive = field_of(BiLstmSettings, "attention_hops")
+    attention_size: Positive = field_of(BiLstmSettings, "attention_size")
+    layer_pooling_options: Options = options_field()
+    token_pooling_options: Options = options_field()
+    window_pooling_options: Options = options_field()
+    head_options: Options = options_field()
 
     @property
     def bilstm(self) -> BiLstmSettings | None:
-        """The sizes of the BiLSTM, or None where the head is linear."""
-        if self.head == "linear":
-            return None
-        return BiLstmSettings(**{name: getattr(self, name) for name in BiLstmSettings.model_fields})
+        """The sizes of the BiLSTM, or None where the head is another."""
+        return BiLstmSettings(**self.values_for(BiLstmSettings)) if self.head == BiLstmSettings.name else None
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the head reads all tokens itself, in place of a token pooling."""
+        return self.head != Linear.name
 
     @model_validator(mode="after")
     def _tokens_are_pooled_once(self) -> FeatureSettings:
-        if self.head == "bilstm" and self.token_pooling != "auto":
+        if self.reads_tokens and self.token_pooling != "auto":
             raise ValueError(
-                f"head = bilstm reads all tokens and pools them itself, found token_pooling = {self.token_pooling}; "
-                f"leave one out"
+                f"head = {self.head} reads all tokens and pools them itself, found token_pooling = "
+                f"{self.token_pooling}; leave one out"
             )
         return self
 
-    @model_validator(mode="after")
-    def _bilstm_alone(self) -> FeatureSettings:
-        for name, field in BiLstmSettings.model_fields.items():
-            if self.head == "linear" and getattr(self, name) != field.default:
-                raise ValueError(f"{name} is for head = bilstm, found {self.head}; leave {name} out")
-        return self
 
-
-class OptimizerSettings(Settings):
+class OptimizerSettings(Section):
     """The optimiser."""
 
-    optimizer: Literal["adamw", "bert-adam"] = Field(
+    optimizer: Annotated[str, chosen("optimizer")] = Field(
         "adamw", description="adamw; bert-adam is the original's: no bias correction, clipping per tensor"
     )
     learning_rate: Annotated[float, Field(gt=0.0)] | None = Field(
@@ -211,22 +204,20 @@ class OptimizerSettings(Settings):
     betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="decay of Adam's two moments")
     epsilon: Annotated[float, Field(gt=0.0)] = Field(1e-6, description="Adam's epsilon")
     max_grad_norm: float = Field(1.0, description="gradient norm to clip to; 0 or less: no clipping")
+    optimizer_options: Options = options_field()
 
 
-class ScheduleSettings(Settings):
+class ScheduleSettings(Section):
     """The learning rate over time."""
 
-    schedule: Literal[
-        "slanted-triangular", "trapezoid", "constant", "cosine", "warmup-linear", "warmup-constant", "warmup-cosine"
-    ] = Field(
+    schedule: Annotated[str, chosen("schedule")] = Field(
         "slanted-triangular",
         description="trapezoid: constant until the rate falls at the end, so that a pre-training can be prolonged; the "
         "warmup-... ones are the original's, which drop at the end of the warm-up",
     )
     warmup: Fraction = Field(0.1, description="share of the steps in which the rate rises")
-    decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        0.2, description="trapezoid: share of the steps in which the rate falls"
-    )
+    decay: Annotated[float, Field(gt=0.0, le=1.0)] = field_of(Trapezoid, "decay")
+    schedule_options: Options = options_field()
 
 
 class LayerwiseSettings(Settings):
@@ -250,7 +241,7 @@ class LayerwiseSettings(Settings):
     freeze_encoder: bool = Field(False, description="train only what is above the encoder (and its pooler)")
 
 
-class TrainingSettings(Settings):
+class TrainingSettings(Section):
     """The training loop."""
 
     epochs: Annotated[float, Field(gt=0.0)] = Field(4, description="passes over the training documents")
@@ -272,7 +263,7 @@ class TrainingSettings(Settings):
     )
     patience: Positive | None = Field(None, description="stop after so many evaluations without improvement")
     evaluations_per_epoch: Positive = Field(1, description="validations in an epoch")
-    select: Literal["accuracy", "macro_f1", "loss", "last"] = Field(
+    select: Annotated[str, chosen("select", after=("last",))] = Field(
         "accuracy",
         description="validation figure that chooses the best epoch; last: none does, the last epoch is kept, which is "
         "wiser where validation is a few documents",
@@ -281,6 +272,7 @@ class TrainingSettings(Settings):
         10, description="minutes between checkpoints, from which --resume goes on"
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    select_options: Options = options_field()
 
     @model_validator(mode="after")
     def _weights_fit(self) -> TrainingSettings:
@@ -305,7 +297,7 @@ class FinetuneSettings(Settings):
 
     @model_validator(mode="after")
     def _pooled_windows_are_there(self) -> FinetuneSettings:
-        if self.features.window_pooling != "mean" and self.truncation.truncation != "windows":
+        if self.features.window_pooling != "mean" and not may_read_windows(self.truncation.truncation):
             raise ValueError(
                 f"features.window_pooling: {self.features.window_pooling} is for truncation = windows, found "
                 f"{self.truncation.truncation}; give --truncation windows, or leave it out"

@@ -4,32 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from doctune.config import Settings, Tree, did_you_mean, merge
+from doctune.config import Settings, Tree, did_you_mean, dotted_fields, flat_names, merge
 from doctune.errors import ConfigError
 from doctune.settings.finetuning import FinetuneSettings
 
-
-def dotted_fields(settings: type[Settings], prefix: str = "") -> dict[str, Any]:
-    """`{"optimizer.learning_rate": FieldInfo, ...}` for every setting below `settings`."""
-    fields: dict[str, Any] = {}
-    for name, field in settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
-            fields |= dotted_fields(field.annotation, f"{prefix}{name}.")
-        else:
-            fields[f"{prefix}{name}"] = field
-    return fields
-
-
-def flat_names(kind: type[Settings]) -> dict[str, str]:
-    """`{"learning_rate": "optimizer.learning_rate", ...}`: the name of each setting as a flag and a keyword.
-
-    A setting whose own name an earlier section has taken carries its section's: `continuation_epochs`.
-    """
-    names: dict[str, str] = {}
-    for dotted in dotted_fields(kind):
-        own = dotted.rpartition(".")[2]
-        names[own if own not in names else dotted.replace(".", "_")] = dotted
-    return names
+__all__ = ["dotted_fields", "flat_names", "from_flat"]
 
 
 def from_flat(settings: dict[str, Any], kind: type[Settings] = FinetuneSettings) -> Tree:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from doctune.config import Settings, Tree
+from doctune.settings.components import OPTIONS, Positive, foreign_fields, may_read_windows
 from doctune.settings.finetuning import (
     DataSettings,
     EncoderSettings,
@@ -15,7 +16,6 @@ from doctune.settings.finetuning import (
     FinetuneSettings,
     LayerwiseSettings,
     OptimizerSettings,
-    Positive,
     ScheduleSettings,
     TrainingSettings,
     TruncationSettings,
@@ -87,10 +87,6 @@ class ContinuationSettings(Settings):
     )
 
 
-OF_WINDOWS = ("overlap", "max_windows")
-"""Shared settings that a task which is not read in windows does not take over."""
-
-
 class MultitaskSettings(Settings):
     """Everything `doctune multitask` needs."""
 
@@ -128,7 +124,7 @@ class MultitaskSettings(Settings):
         if self.training.seeds > 1:
             raise ValueError("training.seeds: doctune multitask runs one seed; run it again with another --seed")
         pooling = self.features.window_pooling
-        if pooling != "mean" and not any(self._truncation(task).get("truncation") == "windows" for task in self.tasks):
+        if pooling != "mean" and not any(may_read_windows(self._name(task)) for task in self.tasks):
             raise ValueError(
                 f"features.window_pooling: {pooling} is for truncation = windows, which no task has; give --truncation "
                 f"windows or that of a task, or leave it out"
@@ -143,8 +139,9 @@ class MultitaskSettings(Settings):
         shared = ("encoder", "features", "optimizer", "schedule", "layerwise", "training")
         tree: Tree = {name: getattr(self, name).model_dump(exclude_unset=True) for name in shared}
         truncation = self._truncation(task)
-        if truncation.get("truncation") != "windows":  # what is there for the windows of other tasks
+        if not may_read_windows(self._name(task)):  # what is there for the windows of other tasks
             tree["features"].pop("window_pooling", None)
+            tree["features"].pop(f"window_pooling{OPTIONS}", None)
         own = {} if task.target is None else task.target.model_dump(exclude_unset=True)
         tree |= {
             "output": self.output, "data": task.data.model_dump(), "target": {**self.target.model_dump(), **own},
@@ -155,9 +152,16 @@ class MultitaskSettings(Settings):
         return FinetuneSettings.build(tree)
 
     def _truncation(self, task: TaskSettings) -> Tree:
-        """What was given of a task's truncation: its own, then the shared."""
+        """What was given of a task's truncation: its own, then what it can use of the shared."""
         own = {} if task.truncation is None else task.truncation.model_dump(exclude_unset=True)
         shared = self.truncation.model_dump(exclude_unset=True)
-        if {**shared, **own}.get("truncation") != "windows":
-            shared = {name: value for name, value in shared.items() if name not in OF_WINDOWS}
-        return {**shared, **own}
+        name = self._name(task)
+        useless = set(foreign_fields("truncation", name))
+        if name != self.truncation.truncation:
+            useless.add(f"truncation{OPTIONS}")
+        return {**{field: value for field, value in shared.items() if field not in useless}, **own}
+
+    def _name(self, task: TaskSettings) -> str:
+        """The truncation of a task: its own, or the shared one."""
+        chosen = task.truncation is not None and "truncation" in task.truncation.model_fields_set
+        return task.truncation.truncation if task.truncation is not None and chosen else self.truncation.truncation

@@ -61,7 +61,7 @@ def cached_shard(examples: Iterable[Example], tokenizer: TextTokenizer, cache: P
 
     The examples are gone through twice: reading is cheap beside tokenising.
     """
-    examples = [_clean(example) for example in examples]
+    examples = [without_lone_surrogates(example) for example in examples]
     digest = hashlib.sha256(tokenizer.hash.encode())
     for example in examples:
         _update(digest, example)
@@ -101,7 +101,7 @@ def _chunks(
     waiting: list[tuple[Example, list[int], list[int]]] = []
     source = iter(examples)
     while chunk := list(itertools.islice(source, ROWS_PER_CHUNK)):
-        chunk = [_clean(example) for example in chunk]
+        chunk = [without_lone_surrogates(example) for example in chunk]
         for example in chunk:
             _update(digest, example)
         first = tokenizer.encode([example.text for example in chunk])
@@ -135,8 +135,8 @@ def _record_batch(rows: list[tuple[Example, list[int], list[int]]]) -> pa.Record
     return pa.record_batch(arrays, schema=SCHEMA)
 
 
-def _clean(example: Example) -> Example:
-    """Lone surrogates (half an emoji in a JSON escape) are not text in any encoding: they become U+FFFD."""
+def without_lone_surrogates(example: Example) -> Example:
+    """Half an emoji, as a JSON escape can leave it, is not text in any encoding: it becomes U+FFFD."""
     texts = [example.text, example.text_pair or ""]
     try:
         "".join(texts).encode()

@@ -50,6 +50,10 @@ class Dataset:
         rows = self.rows if places is None else self.rows[places]
         return list(self.shard.values("label", rows))
 
+    def tokens(self, place: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32] | None]:
+        """Token ids of the document at `place` and of its second text, if it has one; without special tokens."""
+        return self.shard.tokens(int(self.rows[place]))
+
     def per_class(self) -> dict[str, int]:
         """Documents of each class."""
         return self.target.counts(self.labels)

@@ -14,7 +14,7 @@ from doctune.studies.definition import Scale, Study, described, load_study
 from doctune.studies.grid import Where, import_ray, run_jobs
 from doctune.studies.jobs import finished
 from doctune.studies.plan import CITED, Plan, Planner
-from doctune.studies.report import PAGE, summary, write_study
+from doctune.studies.report import write_study
 from doctune.studies.results import StudyJson, gather
 
 FIRST_SEED = 42
@@ -166,14 +166,3 @@ def describe_plan(ready: Prepared) -> str:
 def listing() -> str:
     """The studies that there are, for `--list`."""
     return "\n".join(f"{name:<9} {title}" for name, title in described())
-
-
-def main(several: Sequence[Asked], command: str, dry_run: bool) -> None:
-    """The command: run the studies, print their tables and where the files are."""
-    if dry_run:
-        print("\n\n".join(describe(asked) for asked in several))
-        return
-    for asked, result in zip(several, run_together(several, command), strict=True):
-        print(summary(result))
-        output = asked.output or f"{DEFAULT_FOLDER}/{result['name']}-{asked.scale}"
-        print(f"\npage   {output}/{PAGE}\ntable  {output}/study.md\ndata   {output}/study.csv, {output}/study.json\n")

@@ -6,7 +6,6 @@ study, kept in OUTPUT/runs, so that a curve goes on where it was killed, and gro
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,21 +14,22 @@ from typing import Any
 
 from doctune.commands import compare, dry_run
 from doctune.config import Tree, merge, read_toml
+from doctune.distributed import World
 from doctune.encoders.load import read_shape
-from doctune.errors import ConfigError, UserError
+from doctune.errors import ConfigError
 from doctune.evaluation.comparison import PretrainingFacts, read_pretraining
-from doctune.files import no_space_is_one_line
 from doctune.readers import Source, sources
 from doctune.runs import directory
-from doctune.runs.content import encoder_content, source_content
 from doctune.runs.data import data_title, split
+from doctune.runs.directory import CURVE, TOKENISED, RunDirectory
+from doctune.runs.identity import encoder_content, source_content
 from doctune.settings import DataSettings, FinetuneSettings, from_flat
 from doctune.store.splits import number_of_examples
 from doctune.studies.command import Prepared, check_failed, describe_plan, do_runs, result_of
-from doctune.studies.curve_report import PAGE, PLOT, STEM, sentences, summary, warnings
+from doctune.studies.curve_report import STEM, sentences, warnings
 from doctune.studies.definition import Column, Row, Scale, Study
 from doctune.studies.grid import Where, import_ray
-from doctune.studies.jobs import TOKENISED, Job, finished, read_documents
+from doctune.studies.jobs import Job, finished, read_documents
 from doctune.studies.plan import UNNAMED, Cell, Plan, Run, finetune_job
 from doctune.studies.report import write_study
 from doctune.studies.results import StudyJson
@@ -77,9 +77,9 @@ def curve(
     return run(build(tree), sizes, [str(one) for one in adapted], command, on, workers, keep_models)
 
 
-def build(tree: Tree) -> FinetuneSettings:
+def build(tree: Tree, flags: bool = False) -> FinetuneSettings:
     """The settings of a curve: as those of `doctune finetune`, with more seeds by default."""
-    return FinetuneSettings.build(merge({"training": {"seeds": SEEDS}}, tree))
+    return FinetuneSettings.build(merge({"training": {"seeds": SEEDS}}, tree), flags)
 
 
 def run(
@@ -216,31 +216,24 @@ def _check_documents(one: Curve, keep_models: bool) -> None:
 
     After one, an output directory that was new is as it was.
     """
-    left, output = one.left, one.ready.output
+    left = one.left
     if not left:
         return
-    new, known = not output.exists(), set[str]()
-    empty = new or not any(output.iterdir())
+    seen = set[str]()
     rows = {run.job.key: cell.row for cell in one.ready.plan.cells for run in cell.runs}
-    try:
-        with no_space_is_one_line(output):
-            output.mkdir(parents=True, exist_ok=True)
-        directory.check_space(output, one.encoders[0].encoder, len(left) if keep_models else 1)
+    place = RunDirectory(one.ready.output, CURVE, False, World.single())
+    with place.cleaned_up():
+        place.make()
+        directory.check_space(place.output, one.encoders[0].encoder, len(left) if keep_models else 1)
         for encoder in one.encoders:
             jobs = [job for job in left if rows[job.key] == encoder.name]
-            if not jobs or encoder.tokenizer in known:
+            if not jobs or encoder.tokenizer in seen:
                 continue
-            known.add(encoder.tokenizer)
+            seen.add(encoder.tokenizer)
             for job in jobs:
                 settings = FinetuneSettings.build({**job.settings, "output": UNNAMED})
                 documents = read_documents(settings.data, settings.target, TextTokenizer.load(encoder.encoder))
                 split(settings, documents, settings.training.seed)
-    except UserError:
-        if empty:
-            shutil.rmtree(output, ignore_errors=True)
-            if not new:
-                output.mkdir()
-        raise
 
 
 def describe(settings: FinetuneSettings, sizes: Sequence[Size], adapted: Sequence[str]) -> str:
@@ -249,19 +242,3 @@ def describe(settings: FinetuneSettings, sizes: Sequence[Size], adapted: Sequenc
     most = one.ready.study.columns[-1].set.get("data", {})
     largest = settings.model_copy(update={"data": settings.data.model_copy(update=most)})
     return f"{dry_run.describe(largest)}\n\n{describe_plan(one.ready)}"
-
-
-def main(
-    settings: FinetuneSettings,
-    sizes: Sequence[Size],
-    adapted: Sequence[str],
-    command: str,
-    on: Where,
-    workers: int | None,
-    keep_models: bool,
-) -> None:
-    """The command: draw the curve, print the table, what it says, and where the files are."""
-    print(summary(run(settings, sizes, adapted, command, on, workers, keep_models)))
-    place = Path(settings.output)
-    print(f"\npage   {place}/{PAGE}\nplot   {place}/{PLOT}\ntable  {place}/{STEM}.md")
-    print(f"data   {place}/{STEM}.csv, {place}/{STEM}.json")

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import textwrap
 from collections.abc import Sequence
@@ -22,12 +21,12 @@ from doctune.evaluation.comparison import (
     sentence,
     verdict,
 )
-from doctune.evaluation.schema import Report
-from doctune.report.finetuning import TABLE_WIDTH
+from doctune.evaluation.stored import read_report
+from doctune.report.lines import TABLE_WIDTH, clipped, wrapped
 from doctune.runs.fit import FEWEST_TO_CHOOSE_BY, validation_documents
-from doctune.studies.report import shown
-from doctune.studies.report import warnings as study_warnings
 from doctune.studies.results import StudyJson
+from doctune.studies.sections._cells import shown
+from doctune.studies.sections._cells import warnings as study_warnings
 
 STEM = "curve"
 PAGE = f"{STEM}.html"
@@ -85,7 +84,7 @@ def warnings(
     validated = set[int]()
     for encoder, known in zip(encoders, facts, strict=True):
         cells = [cell for cell in curve["cells"] if cell["row"] == encoder.name and cell["runs"]]
-        reports = [_report(run["run"]) for cell in cells for run in cell["runs"]]
+        reports = [read_report(Path(run["run"]) / "report.json") for cell in cells for run in cell["runs"]]
         if reports:
             name, first = encoder.settings.encoder.encoder, reports[0]
             validated |= {report["data"]["validation"] for report in reports}
@@ -108,21 +107,21 @@ def summary(curve: StudyJson) -> str:
     lines = [curve["title"], *textwrap.wrap(curve["about"], TABLE_WIDTH), ""]
     cells = {(cell["row"], cell["column"]): cell for cell in curve["cells"]}
     sizes = [f"{int(column['x'] or 0):,}" for column in curve["columns"]]
-    first = max(len("labels"), *map(len, sizes))
+    first = max(map(len, ("labels", *sizes)))
     for start in range(0, len(curve["rows"]), IN_A_ROW):
         rows = curve["rows"][start : start + IN_A_ROW]
-        lines.append(f"{'labels':>{first}}" + "".join(f"  {_clipped(row):>26}" for row in rows))
+        lines.append(f"{'labels':>{first}}" + "".join(f"  {clipped(row, 26):>26}" for row in rows))
         for size, column in zip(sizes, curve["columns"], strict=True):
-            values = [shown(cells[row, column["name"]])[0] for row in rows]
-            lines.append(f"{size:>{first}}" + "".join(f"  {_clipped(value):>26}" for value in values))
+            values = [shown(cells.get((row, column["name"])))[0] for row in rows]
+            lines.append(f"{size:>{first}}" + "".join(f"  {clipped(value, 26):>26}" for value in values))
         lines.append("")
     count = len(curve["seeds"])
     over = f"mean of {count} seeds with its 95 % interval" if count > 1 else "one seed, 95 % interval over documents"
     lines += [f"{curve['unit']}, {over}", ""]
     for said in curve.get("sentences", ()):
-        lines += textwrap.wrap(said, TABLE_WIDTH, subsequent_indent="  ")
+        lines += wrapped(said)
     for note in study_warnings(curve):
-        lines += textwrap.wrap(f"warning: {note}", TABLE_WIDTH, subsequent_indent="  ")
+        lines += wrapped(f"warning: {note}")
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
 
@@ -140,12 +139,3 @@ def _rounded(labels: float) -> int:
     """Two digits: the interpolation knows no more."""
     unit: int = 10 ** max(math.floor(math.log10(labels)) - 1, 0)
     return round(labels / unit) * unit
-
-
-def _report(folder: str) -> Report:
-    report: Report = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
-    return report
-
-
-def _clipped(text: str, width: int = 26) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -14,7 +14,7 @@ from doctune.readers.base import Finder
 from doctune.readers.datasets import DATASETS, dataset_reader, known_name
 from doctune.readers.hub import PREFIX as HUB
 from doctune.readers.pydocs import INSTALLED
-from doctune.runs.content import source_content
+from doctune.runs.identity import source_content
 from doctune.settings import EMBEDDED_DATASET, DataSettings
 
 DOMAINS = {

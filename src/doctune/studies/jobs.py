@@ -5,22 +5,24 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import shutil
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import filelock
 
-from doctune.commands import corpus, finetune, multitask, pretrain
+from doctune.commands import finetune, multitask, pretrain
 from doctune.config import Tree
-from doctune.errors import UserError
+from doctune.errors import DataError, UserError
 from doctune.files import no_space_is_one_line, write_json
 from doctune.readers import sources
-from doctune.runs.content import key_of
-from doctune.runs.data import Documents, read
+from doctune.runs import corpus
+from doctune.runs.data import Documents, documents_key, read
+from doctune.runs.directory import CONFIG, KEPT, TOKENISED, remove_models
+from doctune.runs.identity import key_of, source_content
 from doctune.runs.resolve import resolve
 from doctune.settings import CorpusSettings, DataSettings, FinetuneSettings, MultitaskSettings, PretrainSettings
 from doctune.targets import TargetSettings
@@ -31,14 +33,14 @@ Kind = Literal["corpus", "pretrain", "finetune", "multitask"]
 DONE = "job.json"
 LOG = "log.txt"
 CACHED = "cache:"
-TOKENISED = "tokenised"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One run of a command. `settings` may name what other jobs made as `cache:KIND/KEY/...`; those are `needs`.
 
-    `key` is a hash of the settings in which files and encoders are known by their content.
+    `key` is a hash of the settings in which files and encoders are known by their content. `documents` are the contents
+    by task (one without a name where there are no tasks) and split, as the plan found them.
     """
 
     kind: Kind
@@ -46,6 +48,7 @@ class Job:
     settings: Tree
     about: str
     needs: tuple[str, ...] = field(default=())
+    documents: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def place(self) -> str:
@@ -62,9 +65,12 @@ class Done:
     error: str | None = None
 
 
-def make_job(kind: Kind, settings: Tree, contents: Any, about: str, needs: tuple[str, ...] = ()) -> Job:
+def make_job(
+    kind: Kind, settings: Tree, contents: Any, about: str, needs: tuple[str, ...] = (),
+    documents: Mapping[str, Mapping[str, str]] | None = None,
+) -> Job:  # fmt: skip
     """A job; `contents` stand for the files and encoders, and the settings should not name their paths."""
-    return Job(kind, key_of(kind, __version__, contents), settings, about, needs)
+    return Job(kind, key_of(kind, __version__, contents), settings, about, needs, documents or {})
 
 
 def finished(job: Job, cache: Path) -> bool:
@@ -92,22 +98,20 @@ def execute(job: Job, cache: Path, keep_models: bool = False, quiet: bool = Fals
             try:
                 _run(job, folder, cache)
             except UserError as error:
-                return Done(job.key, time.monotonic() - started, str(error))
+                # What it kept is gone on with by itself.
+                return Done(job.key, time.monotonic() - started, str(error).partition(KEPT)[0])
             except Exception as error:
                 traceback.print_exc(file=log)
                 return Done(job.key, time.monotonic() - started, f"{type(error).__name__}: {error} (see {log.name})")
         seconds = time.monotonic() - started
         if job.kind in ("finetune", "multitask") and not keep_models:
-            for weights in list(folder.rglob("model")):
-                shutil.rmtree(weights)
+            remove_models(folder)
         write_json(folder / DONE, {"kind": job.kind, "key": job.key, "about": job.about, "seconds": seconds})
         return Done(job.key, seconds)
 
 
 def _run(job: Job, folder: Path, cache: Path) -> None:
-    tree, resume = located(job.settings, cache), (folder / "config.toml").is_file()
-    if folder.is_dir() and not resume and job.kind != "corpus":
-        shutil.rmtree(folder)  # killed before it knew what it was
+    tree, resume = located(job.settings, cache), (folder / CONFIG).is_file()
     tree["output"] = str(folder)
     command = f"doctune {job.kind} --config {folder / 'config.toml'}"
     match job.kind:
@@ -118,13 +122,24 @@ def _run(job: Job, folder: Path, cache: Path) -> None:
         case "multitask":
             for task in tree["tasks"]:
                 task["data"]["cache"] = str(cache / TOKENISED)
-            multitask.run(MultitaskSettings.build(tree), command, resume)
+            tasks = MultitaskSettings.build(tree)
+            _check_documents(job, {task.name: task.data for task in tasks.tasks})
+            multitask.run(tasks, command, resume)
         case "finetune":
             if tree["data"].get("cache") is None:
                 tree["data"]["cache"] = str(cache / TOKENISED)
             settings = FinetuneSettings.build(tree)
+            _check_documents(job, {"": settings.data})
             resolved, _, tokenizer = resolve(settings)
             finetune.run(settings, command, resume, read_documents(resolved.data, resolved.target, tokenizer))
+
+
+def _check_documents(job: Job, data: Mapping[str, DataSettings]) -> None:
+    """The documents must be those that the job is known by; a file may have been replaced since it was planned."""
+    for task, planned in job.documents.items():
+        for split, source in sources(data[task]).items():
+            if planned.get(split) != source_content(source):
+                raise DataError(f"{source.name}: changed since the study was planned; start it again")
 
 
 def located(value: Any, cache: Path) -> Any:
@@ -145,7 +160,8 @@ def located(value: Any, cache: Path) -> Any:
 def read_documents(data: DataSettings, target: TargetSettings, tokenizer: TextTokenizer) -> Documents:
     """The tokenised documents; runs in the same process that differ in other settings share them."""
     few = {"train_examples", "test_examples", "validation_fraction"}
-    return _read(data.model_dump_json(exclude=few), target, tokenizer.hash, _Unhashed(tokenizer))
+    content = documents_key(data, sources(data), tokenizer)
+    return _read(data.model_dump_json(exclude=few), target, content, _Unhashed(tokenizer))
 
 
 class _Unhashed:
@@ -162,7 +178,7 @@ class _Unhashed:
 
 
 @functools.lru_cache(maxsize=16)
-def _read(data: str, target: TargetSettings, tokenizer_hash: str, tokenizer: _Unhashed) -> Documents:
+def _read(data: str, target: TargetSettings, content: str, tokenizer: _Unhashed) -> Documents:
     settings = DataSettings.build(json.loads(data))
     assert settings.cache is not None
     return read(settings, target, sources(settings), tokenizer.tokenizer, Path(settings.cache))

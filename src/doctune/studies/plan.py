@@ -12,13 +12,13 @@ from doctune.encoders.base import chosen_layers
 from doctune.encoders.load import Shape, read_shape
 from doctune.encoders.resolve import resolve_encoder
 from doctune.errors import ConfigError
-from doctune.runs.content import encoder_content, path_content
+from doctune.runs.identity import encoder_content, path_content
 from doctune.settings import CorpusSettings, FinetuneSettings, MultitaskSettings, PretrainSettings
 from doctune.studies.datasets import StudyData
 from doctune.studies.definition import Column, Row, Scale, Study
 from doctune.studies.jobs import CACHED, Job, make_job
 from doctune.studies.tiny import SIZES, tiny_encoder
-from doctune.training.layerwise import default_learning_rate
+from doctune.training.rates import default_learning_rate
 
 PAPER_LAYERS, PAPER_RATE = 12, 2e-5
 SHARES = 8
@@ -154,7 +154,8 @@ class Planner:
             bare = {**settings, "tasks": [_without_paths(task) for task in tasks]}
             MultitaskSettings.build({**settings, "output": UNNAMED})
             about = f"{row.name} · {' + '.join(one.name for one in columns)} · seed {seed}"
-            job = self._add(make_job("multitask", settings, [_without_paths(bare), found, encoder], about, needs))
+            contents = [_without_paths(bare), found, encoder]
+            job = self._add(make_job("multitask", settings, contents, about, needs, found))
             yield Run(seed, job, f"continued/{column.name}")
 
     def _encoder(self, row: Row, column: Column) -> str | None:
@@ -223,7 +224,7 @@ def finetune_job(
     """
     whole = FinetuneSettings.build({**settings, "output": UNNAMED}).model_dump(mode="json")
     whole["features"]["layers"] = chosen_layers(whole["features"]["layers"], num_layers)
-    return make_job("finetune", settings, [_without_paths(whole), data, encoder], about, needs)
+    return make_job("finetune", settings, [_without_paths(whole), data, encoder], about, needs, {"": data})
 
 
 def in_proportion(layers: tuple[int, ...], num_layers: int) -> tuple[int, ...] | None:

@@ -5,7 +5,6 @@ Keys of study.json are stable: an older one must stay readable. `_percent` is 0.
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Sequence
@@ -16,8 +15,9 @@ from typing import Literal, NamedTuple, NotRequired, TypedDict
 from doctune.errors import DataError
 from doctune.evaluation.comparison import Answers, points, read_answers
 from doctune.evaluation.intervals import Difference, is_collapsed, paired_bootstrap_over_seeds, seed_interval
-from doctune.evaluation.schema import Report
-from doctune.metrics.single import Metrics
+from doctune.evaluation.schema import FORMAT, Report
+from doctune.evaluation.stored import read_report
+from doctune.metrics.single import Ends, Metrics
 from doctune.studies.definition import Finding, Row, Scale, Study
 from doctune.studies.plan import Cell, Plan
 from doctune.version import __version__
@@ -48,7 +48,7 @@ class CellJson(TypedDict):
     row: str
     column: str
     error_percent: float | None
-    interval_percent: list[float] | None
+    interval_percent: Ends | None
     paper: float | None
     runs: list[RunJson]
     absent: str
@@ -90,6 +90,7 @@ class ColumnJson(TypedDict):
 class StudyJson(TypedDict):
     """All of study.json. `sentences` say what a learning curve shows, `warnings` which runs learnt nothing."""
 
+    format: int
     doctune: str
     created: str
     name: str
@@ -132,7 +133,7 @@ def gather(
     cells = [_cell(cell, rows[cell.row], found, study, cache, failed) for cell in plan.cells]
     present = [column for column in study.columns if any(cell.column == column.name for cell in plan.cells)]
     return StudyJson(
-        doctune=__version__, created=time.strftime("%Y-%m-%dT%H:%M:%S%z"), name=name, title=study.title,
+        format=FORMAT, doctune=__version__, created=time.strftime("%Y-%m-%dT%H:%M:%S%z"), name=name, title=study.title,
         question=study.question, unit=study.unit, scale=scale_name, about=scale.about, reference=study.reference,
         plot=study.plot, axis=study.axis, encoders=dict(scale.encoders), seeds=list(seeds),
         rows=[row.name for row in study.rows], row_x=[row.x for row in study.rows],
@@ -153,13 +154,7 @@ def _read(cell: Cell, cache: Path, failed: dict[str, str]) -> Read | None:
     if not cell.runs or any(run.job.key in failed for run in cell.runs):
         return None
     folders = [cache / run.place for run in cell.runs]
-    reports = []
-    for folder in folders:
-        path = folder / "report.json"
-        if not path.is_file():
-            raise DataError(f"{path}: no such file, though the run is finished; remove {folder} and run again")
-        reports.append(json.loads(path.read_text(encoding="utf-8")))
-    return Read(reports, [read_answers(folder) for folder in folders])
+    return Read([read_report(f / "report.json") for f in folders], [read_answers(f) for f in folders])
 
 
 def _cell(

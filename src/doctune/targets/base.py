@@ -84,10 +84,6 @@ class Target(Protocol):
         """The figures that stand in the log, and that a run can be chosen by."""
         ...
 
-    def score(self, figures: Mapping[str, float], select: str) -> float:
-        """What `--select` chooses by, from the headline figures; higher is better."""
-        ...
-
     def constant_error(self, train: Labels, labels: Labels) -> float:
         """The error, in percent of the labels, of always giving the answer that training has most of."""
         ...

@@ -86,10 +86,6 @@ class SingleTarget:
             "macro_f1": metrics.macro_f1, "loss": metrics.loss,
         }  # fmt: skip
 
-    def score(self, figures: Mapping[str, float], select: str) -> float:
-        """Accuracy, macro-F1 or minus the loss; where the last epoch is kept, patience goes by the accuracy."""
-        return -figures["loss"] if select == "loss" else figures["macro_f1" if select == "macro_f1" else "accuracy"]
-
     def constant_error(self, train: Numbers, labels: Numbers) -> float:
         """The error of always answering the largest class of training, in percent."""
         largest = np.bincount(train).argmax()

@@ -6,13 +6,14 @@ A truncation gives a list of windows: `Windows` as many as the text needs, all o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from doctune.errors import ConfigError
 from doctune.settings import TruncationSettings
+from doctune.settings.implementations import Own, choose
 from doctune.text.tokenizer import Ids
 
 # The paper keeps 128 of BERT's 510 places for the head of a text.
@@ -24,6 +25,19 @@ class Truncation(Protocol):
     """Cuts a document's tokens into windows of at most `budget` tokens, special tokens not counted."""
 
     def windows(self, ids: Ids, budget: int) -> list[Ids]: ...
+
+
+@runtime_checkable
+class SeveralWindows(Truncation, Protocol):
+    """A truncation that may read a document in several windows; what it must tell of them is as in `Windows`."""
+
+    def places(self, length: int, budget: int) -> list[tuple[int, int]]: ...
+
+    def numbers(self, lengths: Counts, budget: int) -> Counts: ...
+
+    def tokens(self, lengths: Counts, budget: int) -> Counts: ...
+
+    def cuts(self, lengths: Counts, budget: int) -> npt.NDArray[np.bool_]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +58,35 @@ class TailOnly:
 
 @dataclass(frozen=True, slots=True)
 class HeadTail:
-    """Keeps the first `head` tokens and as many of the last as there is room for.
+    """Keeps the first `head_tokens` tokens and as many of the last as there is room for.
 
-    `head` 0 is half of the budget, None the paper's share of it (128 of 510). `lose_odd` repeats the original, which
-    leaves one place empty when it halves an odd budget. A budget not above `head` leaves no tail: see `check`.
+    `head_tokens` 0 is half of the budget, None the paper's share of it (128 of 510). `original_truncation` repeats the
+    original, which leaves one place empty when it halves an odd budget.
     """
 
-    head: int | None = None
-    lose_odd: bool = False
+    head_tokens: int | None = None
+    original_truncation: bool = False
 
     def windows(self, ids: Ids, budget: int) -> list[Ids]:
         if len(ids) <= budget:
             return [ids]
         head = self.head_of(budget)
-        tail = head if self.lose_odd and self.head == 0 else budget - head
+        tail = head if self.original_truncation and self.head_tokens == 0 else budget - head
         return [np.concatenate([ids[:head], ids[len(ids) - tail :]])]
 
     def head_of(self, budget: int) -> int:
         """Tokens kept at the head for a budget."""
-        if self.head is None:
+        if self.head_tokens is None:
             return round(budget * PAPER_HEAD / PAPER_BUDGET)
-        return budget // 2 if self.head == 0 else min(self.head, budget)
+        return budget // 2 if self.head_tokens == 0 else min(self.head_tokens, budget)
+
+    def check(self, budget: int, max_seq_len: int) -> None:
+        """`ConfigError` where the head leaves no tail in `budget` tokens."""
+        if self.head_tokens is not None and self.head_tokens >= budget:
+            raise ConfigError(
+                f"truncation.head_tokens: {self.head_tokens} leaves no tail in the {budget} tokens that "
+                f"max_seq_len {max_seq_len} has room for; take fewer, or truncation = head-only"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +103,14 @@ class Windows:
 
     def windows(self, ids: Ids, budget: int) -> list[Ids]:
         return [ids[start : start + count] for start, count in self.places(len(ids), budget)]
+
+    def check(self, budget: int, max_seq_len: int) -> None:
+        """`ConfigError` where windows of `budget` tokens would not get on."""
+        if self.overlap >= budget:
+            raise ConfigError(
+                f"truncation.overlap: {self.overlap} is not less than the {budget} tokens of a window that "
+                f"max_seq_len {max_seq_len} has room for; take fewer"
+            )
 
     def places(self, length: int, budget: int) -> list[tuple[int, int]]:
         """Where each window of a text of `length` tokens begins, and how many tokens it has."""
@@ -106,25 +136,16 @@ class Windows:
         return np.asarray(lengths > reached)
 
 
-def make_truncation(settings: TruncationSettings, budget: int) -> Truncation:
-    """The truncation that the settings name; `ConfigError` where its parts do not fit into `budget` tokens."""
-    if settings.truncation == "head-only":
-        return HeadOnly()
-    if settings.truncation == "tail-only":
-        return TailOnly()
-    if settings.truncation == "windows":
-        if settings.overlap >= budget:
-            raise ConfigError(
-                f"truncation.overlap: {settings.overlap} is not less than the {budget} tokens of a window that "
-                f"max_seq_len {settings.max_seq_len} has room for; take fewer"
-            )
-        return Windows(settings.overlap, settings.max_windows)
-    if settings.head_tokens is not None and settings.head_tokens >= budget:
-        raise ConfigError(
-            f"truncation.head_tokens: {settings.head_tokens} leaves no tail in the {budget} tokens that "
-            f"max_seq_len {settings.max_seq_len} has room for; take fewer, or truncation = head-only"
-        )
-    return HeadTail(settings.head_tokens, settings.original_truncation)
+def make_truncation(settings: TruncationSettings, budget: int, own: Own = ()) -> Truncation:
+    """The truncation that the settings name; `ConfigError` where its parts do not fit into `budget` tokens.
+
+    A truncation with such parts has `check(budget, max_seq_len)`. `own`: classes of the user's, see `implementation`.
+    """
+    truncation = cast(Truncation, choose("truncation", settings, own).make())
+    check = getattr(truncation, "check", None)
+    if check is not None:
+        check(budget, settings.max_seq_len)
+    return truncation
 
 
 def truncate_pair(first: Ids, second: Ids, budget: int) -> tuple[Ids, Ids]:

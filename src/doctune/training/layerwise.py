@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import nn
@@ -11,20 +10,10 @@ from torch import nn
 from doctune.encoders.base import EMBEDDINGS
 from doctune.errors import ConfigError
 from doctune.settings import LayerwiseSettings
+from doctune.training.rates import RateRow
 
 # The original's code has the twelve layers of BERT-base written into it.
 ORIGINAL_LAYERS = 12
-# Sensible peak rates by hidden size, from the runs in RESULTS.md: small encoders want more.
-RATES_BY_HIDDEN_SIZE = ((768, 2e-5), (512, 5e-5), (320, 1e-4), (0, 5e-4))
-# Of a BiLSTM on an encoder that stands still, which is new, and harms no weights that were trained before.
-BILSTM_RATE = 1e-3
-
-
-def default_learning_rate(hidden_size: int, on_fixed_states: bool = False) -> float:
-    """The peak learning rate for an encoder of this width, or for a BiLSTM on one that stands still."""
-    if on_fixed_states:
-        return BILSTM_RATE
-    return next(rate for least, rate in RATES_BY_HIDDEN_SIZE if hidden_size >= least)
 
 
 def layer_rate(layer: int, num_layers: int, top: int, base: float, settings: LayerwiseSettings) -> float:
@@ -73,15 +62,6 @@ class Layered(Protocol):
     def parameters(self) -> Iterable[nn.Parameter]:
         """As of `nn.Module`."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class RateRow:
-    """One line of the learning-rate table."""
-
-    part: str
-    learning_rate: float
-    parameters: int
 
 
 def parameter_groups(

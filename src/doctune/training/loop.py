@@ -21,12 +21,14 @@ from doctune.progress import Progress
 from doctune.tensors import ONE_TASK, Batch, Loss
 from doctune.training.ahead import Ahead
 from doctune.training.budget import Budget
+from doctune.training.choice import best_of, is_gain
 from doctune.training.log import MetricsLog
-from doctune.training.optim import clip_gradients
+from doctune.training.optim import clip_gradients, set_rates
 from doctune.training.schedule import Factor
 from doctune.training.state import Checkpoints, EpochRecord, Evaluation, TrainingState, state_to_cpu
 
 STEPS_PER_RECORD = 20
+Bar = Literal["examples", "step", "tokens", "seconds"]
 # Devices that work by themselves once they are told what to do.
 ASYNCHRONOUS = ("cuda",)
 
@@ -56,20 +58,20 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """The collaborators of one run: what `train` and its helpers share.
+class TrainingSetup:
+    """The collaborators of one training: what `train` and its helpers share.
 
     `budget` says when it is over, `evaluate_after` at which of its positions the model is validated. The progress bar
-    counts `bar` of these units of the state. `factor` is over the budget's positions. At position `keep_at` a second
-    checkpoint is kept, from which the run goes on if it is given another budget. `keep_last`: the last weights are
-    kept, not the best. Of several processes in `world` each has all of these, and computes its share of every step.
+    counts `bar` of these units of the state. At position `keep_at` a second checkpoint is kept, from which the run goes
+    on if it is given another budget. `keep_last`: the last weights are kept, not the best. Of several processes in
+    `world` each has all of these, and computes its share of every step.
     """
 
     model: Any
     feed: Feed
     budget: Budget
     evaluate_after: Sequence[int]
-    bar: tuple[Literal["examples", "step", "tokens", "seconds"], int]
+    bar: tuple[Bar, int]
     optimizer: torch.optim.Optimizer
     factor: Factor
     max_grad_norm: float
@@ -82,7 +84,7 @@ class Run:
 
 
 def train(
-    run: Run,
+    run: TrainingSetup,
     evaluate: Callable[[], Evaluation] | None,
     log: MetricsLog,
     checkpoints: Checkpoints | None = None,
@@ -132,7 +134,9 @@ def train(
     return Outcome(state.records, state.best, state.step, state.examples, state.tokens, state.seconds)
 
 
-def _timed_step(run: Run, ahead: Ahead, state: TrainingState) -> tuple[float, float, dict[str, float], dict[str, str]]:
+def _timed_step(
+    run: TrainingSetup, ahead: Ahead, state: TrainingState
+) -> tuple[float, float, dict[str, float], dict[str, str]]:
     """One optimiser step, counted in `state`: gradient norm before clipping, highest learning rate, mean losses.
 
     And the task for the log, where there are several.
@@ -149,9 +153,8 @@ def _timed_step(run: Run, ahead: Ahead, state: TrainingState) -> tuple[float, fl
     norm = clip_gradients(run.optimizer, run.max_grad_norm)
     if not math.isfinite(norm):
         raise _not_finite("gradient", state.step, run, [int(row) for batch in window for row in batch.rows])
-    factor = run.factor(run.budget.last_position(state, sum(batch.num_tokens for batch in window)))
-    for group in run.optimizer.param_groups:
-        group["lr"] = group["base_lr"] * factor
+    position = run.budget.last_position(state, sum(batch.num_tokens for batch in window))
+    rate = set_rates(run.optimizer, run.factor, position)
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     for name, total in sums.items():
@@ -164,12 +167,11 @@ def _timed_step(run: Run, ahead: Ahead, state: TrainingState) -> tuple[float, fl
     if run.budget.unit == "seconds":
         # Clocks differ, and all processes must end with the same step.
         state.seconds = run.world.broadcast(torch.tensor(state.seconds, dtype=torch.float64)).item()
-    rate = max(group["lr"] for group in run.optimizer.param_groups)
     means = {name: total / counts[name] for name, total in sums.items() if counts[name] > 0}
     return norm, rate, means, {} if window[0].task == ONE_TASK else {"task": window[0].task}
 
 
-def _make_next(run: Run, ahead: Ahead, state: TrainingState, window: Sequence[Batch]) -> None:
+def _make_next(run: TrainingSetup, ahead: Ahead, state: TrainingState, window: Sequence[Batch]) -> None:
     """Make the next step's batches, if there will be one: a GPU is busy with what it was given meanwhile."""
     if run.budget.unit == "seconds":
         return  # nobody knows yet how far the run will be
@@ -183,7 +185,7 @@ Done = list[tuple[Batch, dict[str, Tensor]]]
 """The batches that went through the model, on its device, each with the sum of each of its losses."""
 
 
-def _accumulate(run: Run, window: Sequence[Batch], step: int) -> tuple[dict[str, float], Done]:
+def _accumulate(run: TrainingSetup, window: Sequence[Batch], step: int) -> tuple[dict[str, float], Done]:
     """Forward and backward of the batches of one step, divided by each loss's count over the whole window.
 
     Of several processes each computes its share of every batch.
@@ -208,7 +210,7 @@ def _accumulate(run: Run, window: Sequence[Batch], step: int) -> tuple[dict[str,
     return counts, done
 
 
-def _summed(run: Run, counts: dict[str, float], done: Done, step: int) -> dict[str, float]:
+def _summed(run: TrainingSetup, counts: dict[str, float], done: Done, step: int) -> dict[str, float]:
     """Each loss's sum; raises where one is not finite. Of several processes sums and gradients are those of all.
 
     Read only now, behind the backward passes: a GPU has been given all of its work before it is waited for.
@@ -225,7 +227,7 @@ def _summed(run: Run, counts: dict[str, float], done: Done, step: int) -> dict[s
     return sums if run.world.size == 1 else _add_up(run, sums, error)
 
 
-def _add_up(run: Run, sums: dict[str, float], error: TrainingError | None) -> dict[str, float]:
+def _add_up(run: TrainingSetup, sums: dict[str, float], error: TrainingError | None) -> dict[str, float]:
     """Sum losses and gradients over all processes; raises on all of them if one has an error."""
     parameters = [p for group in run.optimizer.param_groups for p in group["params"]]
     here = [float(p.grad is not None) for p in parameters]
@@ -239,7 +241,7 @@ def _add_up(run: Run, sums: dict[str, float], error: TrainingError | None) -> di
 
 
 def _evaluated_best(
-    run: Run, state: TrainingState, rate: float, evaluate: Callable[[], Evaluation] | None, log: MetricsLog
+    run: TrainingSetup, state: TrainingState, rate: float, evaluate: Callable[[], Evaluation] | None, log: MetricsLog
 ) -> bool:
     """Validate and record it; whether these weights are the best so far."""
     evaluation = evaluate() if evaluate else None
@@ -257,14 +259,12 @@ def _evaluated_best(
     state.losses = {}
     log.write(kind="evaluation", step=record.step, epoch=record.epoch, tokens=state.tokens,
               train_loss=record.train_loss, **(evaluation.record if evaluation else {}))  # fmt: skip
-    scores = [earlier.evaluation.score for earlier in state.records[:-1] if earlier.evaluation is not None]
-    if evaluation is None or not scores or evaluation.score > max(scores):
-        state.best, state.without_gain = len(state.records) - 1, 0
-        return True
-    state.without_gain += 1
-    if run.keep_last:
-        state.best = len(state.records) - 1
-    return run.keep_last
+    scores = [one.evaluation.score for one in state.records if one.evaluation is not None]
+    last = len(state.records) - 1
+    state.without_gain = 0 if evaluation is None or is_gain(scores) else state.without_gain + 1
+    if evaluation is None or run.keep_last or best_of(scores) == last:
+        state.best = last
+    return state.best == last
 
 
 def _note(state: TrainingState, unit: str) -> str:
@@ -277,7 +277,7 @@ def _note(state: TrainingState, unit: str) -> str:
 
 
 @torch.no_grad()
-def _culprits(run: Run, batch: Batch) -> list[int]:
+def _culprits(run: TrainingSetup, batch: Batch) -> list[int]:
     """The documents whose logits are not finite, computed once more; all of the batch if none stands out."""
     with run.device.autocast():
         _, logits = run.model.losses(batch)
@@ -287,7 +287,7 @@ def _culprits(run: Run, batch: Batch) -> list[int]:
     return [int(row) for row in rows]
 
 
-def _not_finite(what: str, step: int, run: Run, rows: list[int]) -> TrainingError:
+def _not_finite(what: str, step: int, run: TrainingSetup, rows: list[int]) -> TrainingError:
     more = f" and {len(rows) - 8} more" if len(rows) > 8 else ""
     return TrainingError(
         f"training: the {what} is not a finite number in step {step + 1}; stopped before it. "

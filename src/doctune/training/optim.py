@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor
 
 from doctune.settings import OptimizerSettings
+from doctune.settings.implementations import choose
 from doctune.training.schedule import Factor
+
+
+class AdamW(torch.optim.AdamW):
+    """PyTorch's, in one pass over the weights."""
+
+    def __init__(self, groups: list[dict[str, Any]], betas: tuple[float, float], epsilon: float) -> None:
+        super().__init__(groups, betas=betas, eps=epsilon, fused=True)
 
 
 class BertAdam(torch.optim.Optimizer):
     """Adam as the original has it: no bias correction, clipping per tensor, a step count per parameter.
 
     A group has `base_lr` and `weight_decay`; the rate of a parameter's step is `base_lr * factor(its step)`, counted
-    from 0. Source: the update rule of `BERTAdam` in the paper's code.
+    from 0 in the steps in which it had a gradient, wherever the run is. Source: the update rule of `BERTAdam` in the
+    paper's code.
     """
 
     def __init__(
@@ -30,6 +39,20 @@ class BertAdam(torch.optim.Optimizer):
     ) -> None:
         super().__init__(groups, {"lr": 0.0, "base_lr": 0.0, "weight_decay": 0.0})
         self.factor, self.betas, self.epsilon, self.max_grad_norm = factor, betas, epsilon, max_grad_norm
+
+    def set_rates(self, position: int) -> float:
+        """The highest rate that the step that comes uses; it depends on each parameter's own step alone."""
+        used: list[float] = []
+        for group in self.param_groups:
+            steps = {self._steps(parameter) for parameter in group["params"] if parameter.grad is not None}
+            rates = [group["base_lr"] * self.factor(step) for step in steps]
+            group["lr"] = max(rates, default=0.0)
+            used += rates
+        return max(used, default=0.0)
+
+    def _steps(self, parameter: Tensor) -> int:
+        """The steps that a parameter has made."""
+        return int(self.state[parameter]["step"]) if parameter in self.state else 0
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -73,10 +96,25 @@ def make_optimizer(
 
     The original's fine-tuning clips each tensor by itself; its further pre-training clips by the global norm.
     """
-    if settings.optimizer == "bert-adam":
-        clip = settings.max_grad_norm if clips_per_tensor else 0.0
-        return BertAdam(groups, factor, settings.betas, settings.epsilon, clip)
-    return torch.optim.AdamW(groups, betas=settings.betas, eps=settings.epsilon, fused=True)
+    optimizer = choose("optimizer", settings).make(
+        groups=groups, factor=factor, betas=settings.betas, epsilon=settings.epsilon,
+        max_grad_norm=settings.max_grad_norm if clips_per_tensor else 0.0,
+    )  # fmt: skip
+    return cast(torch.optim.Optimizer, optimizer)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: Factor, position: int) -> float:
+    """Set the rates of the step that comes, at this position of the budget; the highest that it uses.
+
+    That is the peak rate `base_lr` of each group times the schedule's factor, unless the optimiser has a `set_rates` of
+    its own, as BERTAdam does: then the rates are its own affair.
+    """
+    own = getattr(optimizer, "set_rates", None)
+    if own is not None:
+        return float(own(position))
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor(position)
+    return max(float(group["lr"]) for group in optimizer.param_groups)
 
 
 def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> float:

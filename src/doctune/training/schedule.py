@@ -4,36 +4,106 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
 
 from doctune.settings import ScheduleSettings
+from doctune.settings.implementations import choose
 
 Factor = Callable[[int], float]
 
 
 def make_schedule(settings: ScheduleSettings, total_steps: int) -> Factor:
     """The factor for each optimiser step, counted from 0, of a run of `total_steps`."""
-    warmup, total = settings.warmup, total_steps
-    schedules: dict[str, Factor] = {
-        "slanted-triangular": lambda step: _rise(step, warmup, total, _line),
-        "constant": lambda step: _rise(step, warmup, total, lambda _: 1.0),
-        "trapezoid": lambda step: _trapezoid(step, warmup, total, settings.decay),
-        "cosine": lambda step: _rise(step, warmup, total, lambda x: 0.5 * (1.0 + math.cos(math.pi * x))),
-        "warmup-linear": lambda step: original(step, warmup, total, _line),
-        "warmup-constant": lambda step: original(step, warmup, total, lambda _: 1.0),
-        "warmup-cosine": lambda step: original(step, warmup, total, lambda x: 0.5 * (1.0 + math.cos(math.pi * x))),
-    }
-    return schedules[settings.schedule]
+    return cast(Factor, choose("schedule", settings).make(warmup=settings.warmup, total_steps=total_steps))
 
 
 def falls_from(settings: ScheduleSettings, total_steps: int) -> int | None:
     """The last step before the rate falls, for a schedule that stays at its peak until then; None for others."""
-    if settings.schedule != "trapezoid":
-        return None
-    return max(total_steps - max(round(settings.decay * total_steps), 1), 1)
+    last: int | None = getattr(make_schedule(settings, total_steps), "falls_from", None)
+    return last
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A run of `total_steps`, the share `warmup` of which is the warm-up; called with a step it gives the factor."""
+
+    warmup: float
+    total_steps: int
+
+
+class SlantedTriangular(Schedule):
+    """Rises to 1 over the warm-up and falls to 0 in a line."""
+
+    def __call__(self, step: int) -> float:
+        return _rise(step, self.warmup, self.total_steps, _line)
+
+
+class Constant(Schedule):
+    """Rises to 1 over the warm-up and stays there."""
+
+    def __call__(self, step: int) -> float:
+        return _rise(step, self.warmup, self.total_steps, _level)
+
+
+class Cosine(Schedule):
+    """Rises to 1 over the warm-up and falls to 0 in half a wave."""
+
+    def __call__(self, step: int) -> float:
+        return _rise(step, self.warmup, self.total_steps, _half_wave)
+
+
+@dataclass(frozen=True, slots=True)
+class Trapezoid(Schedule):
+    """Rises to 1, stays there, and falls to 0 over the last `decay` of the steps."""
+
+    decay: float
+
+    @property
+    def falls_from(self) -> int:
+        """The last step before the fall."""
+        return max(self.total_steps - self._falling, 1)
+
+    @property
+    def _falling(self) -> int:
+        return max(round(self.decay * self.total_steps), 1)
+
+    def __call__(self, step: int) -> float:
+        level = _rise(step, self.warmup, self.total_steps, _level)
+        return min(level, max((self.total_steps - step) / self._falling, 0.0))
+
+
+class WarmupLinear(Schedule):
+    """The original's, see `original`: falls in a line."""
+
+    def __call__(self, step: int) -> float:
+        return original(step, self.warmup, self.total_steps, _line)
+
+
+class WarmupConstant(Schedule):
+    """The original's, see `original`: stays at 1."""
+
+    def __call__(self, step: int) -> float:
+        return original(step, self.warmup, self.total_steps, _level)
+
+
+class WarmupCosine(Schedule):
+    """The original's, see `original`: falls in half a wave."""
+
+    def __call__(self, step: int) -> float:
+        return original(step, self.warmup, self.total_steps, _half_wave)
 
 
 def _line(x: float) -> float:
     return 1.0 - x
+
+
+def _level(x: float) -> float:
+    return 1.0
+
+
+def _half_wave(x: float) -> float:
+    return 0.5 * (1.0 + math.cos(math.pi * x))
 
 
 def _rise(step: int, warmup: float, total: int, fall: Callable[[float], float]) -> float:
@@ -42,12 +112,6 @@ def _rise(step: int, warmup: float, total: int, fall: Callable[[float], float]) 
     if step < rising:
         return (step + 1) / rising
     return max(fall((step - rising) / max(total - rising, 1)), 0.0)
-
-
-def _trapezoid(step: int, warmup: float, total: int, decay: float) -> float:
-    """Rise to 1, stay there, and fall to 0 over the last `decay` of the steps."""
-    falling = max(round(decay * total), 1)
-    return min(_rise(step, warmup, total, lambda _: 1.0), max((total - step) / falling, 0.0))
 
 
 def original(step: int, warmup: float, total: int, fall: Callable[[float], float]) -> float:
