@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 import doctune
 
@@ -29,6 +31,15 @@ def read(path: Path) -> Any:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def saved_weights(run: Path) -> dict[str, np.ndarray]:
+    """Every weight of a run's model, whichever files of its folder they are in."""
+    weights: dict[str, np.ndarray] = {}
+    for file in sorted((run / "model").rglob("*.safetensors")):
+        weights |= {f"{file.parent.name}/{name}": tensor for name, tensor in load_file(file).items()}
+    assert weights
+    return weights
 
 
 @pytest.fixture

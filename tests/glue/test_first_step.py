@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
-from .conftest import read_lines
+from .conftest import read_lines, saved_weights
 
 ROWS = [("bad", "a"), ("good", "b"), ("dull", "b")] * 4
 ONE_STEP = {"epochs": 1, "batch_size": len(ROWS), "dropout": 0.0, "weight_decay": 0.0, "warmup": 0.0, "epsilon": 1e-12}
@@ -25,8 +24,7 @@ Moves = dict[str, np.ndarray]
 
 
 def weights(run: Path) -> Moves:
-    tensors: Moves = load_file(run / "model" / "model.safetensors")
-    return {name: tensor.astype(np.float64) for name, tensor in tensors.items()}
+    return {name: tensor.astype(np.float64) for name, tensor in saved_weights(run).items()}
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def test_of_other_documents(
     for path in files.values():
         original = path.read_text()
         replace_one_word(path)
-        with pytest.raises(CheckpointError, match="other data"):
+        with pytest.raises(UserError, match="changed since"):
             tune("run", files["train"], resume=True, **settings)
         assert (tmp_path / "run" / "checkpoint").is_dir()
         path.write_text(original)
@@ -89,7 +89,7 @@ def test_of_several_tasks(
     with killed_after_a_checkpoint(monkeypatch):
         doctune.multitask(**settings)
     replace_one_word(files["two"])
-    with pytest.raises(UserError, match="other data"):
+    with pytest.raises(UserError, match="changed since"):
         doctune.multitask(**settings, resume=True)
 
 
@@ -121,4 +121,4 @@ def test_of_another_corpus(
             pretrain(corpus, "--resume")
         err = capsys.readouterr().err
         assert stopped.value.code == code, err
-        assert ("other data" in err) == (code == 2)
+        assert ("changed since" in err) == (code == 2)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import doctune
-from doctune.classifier.predictor import predict_windows
 from doctune.distributed import World
 from doctune.examples import Example
+from doctune.store.build import build_shard
+from doctune.store.splits import make_dataset
 
 ROWS = [("bad", "a"), ("good", "b"), ("dull", "b")] * 4
 
@@ -26,16 +27,16 @@ def test_predictions_of_all_processes_are_those_of_one(
     predictor = doctune.load(tmp_path / "run", device="cpu", precision="fp32")
     texts = [f"{'good film was it ' * (1 + number % 5)}bad place {number}" for number in range(40)]
     examples = [Example(str(number), text, "a") for number, text in enumerate(texts)]
-    dataset = predictor.dataset(examples, tmp_path / "shards", "test", labelled=True)
+    shard = build_shard(examples, predictor.tokenizer, tmp_path / "shards", "test").shard
+    dataset = make_dataset("test", shard, predictor.target)
     monkeypatch.setattr("doctune.classifier.predictor.TOKENS_PER_BATCH", 64)
-    arguments = (predictor.model, dataset, predictor.collator, predictor.device)
-    whole, windows = predict_windows(*arguments)
+    whole, windows = predictor.predict_dataset(dataset)
     shares: list[np.ndarray] = []
     found: list[Any] = []
     monkeypatch.setattr(World, "all_reduce", lambda self, tensor: shares.append(tensor.numpy().copy()) or tensor)
     monkeypatch.setattr(World, "gather", lambda self, value: found.append(value) or [value])
     for rank in range(size):
-        predict_windows(*arguments, None, World(rank, size))
+        predictor.predict_dataset(dataset, None, World(rank, size))
     answered = np.array([share.sum(axis=1) > 0 for share in shares])
     assert (answered.sum(axis=0) == 1).all()
     assert answered.any(axis=1).all()

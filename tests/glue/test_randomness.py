@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
 
-from .conftest import read_lines
+from .conftest import read_lines, saved_weights
 
 EIGHT = [("bad", "a"), ("good", "b")] * 12
 
 
 def weights(run: Path) -> np.ndarray:
-    tensors = load_file(run / "model" / "model.safetensors")
-    return np.concatenate([tensors[name].ravel() for name in sorted(tensors)])
+    return np.concatenate([tensor.ravel() for _, tensor in sorted(saved_weights(run).items())])
 
 
 def test_no_two_steps_drop_the_same_places(tune: Callable[..., Any], reviews: Callable[..., Path]) -> None:

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 import doctune
 
-from .conftest import read
+from .conftest import read, saved_weights
 
 HIGHER_IS_BETTER = {"accuracy": 1, "macro_f1": 1, "loss": -1}
 # In training the word tells the class, and bad ones are many: at first every answer is "bad". Of the good words in
@@ -28,7 +27,7 @@ RECIPE = {"learning_rate": 4e-3, "batch_size": 4, "token_pooling": "mean", "drop
 
 
 def same_weights(first: Path, second: Path) -> bool:
-    a, b = (load_file(folder / "model" / "model.safetensors") for folder in (first, second))
+    a, b = saved_weights(first), saved_weights(second)
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
 

@@ -47,7 +47,7 @@ def make_run(
     budget = Budget("step", len(feed.steps))
     made = make_optimizer(groups, OptimizerSettings(optimizer=optimizer), lambda step: 1.0)
     return TrainingSetup(
-        model, feed, budget, feed.ends, ("examples", feed.num_documents()), made, 1.0, CPU, seed,
+        model, feed, budget, feed.ends, ("examples", feed.num_documents()), made, lambda step: 1.0, 1.0, CPU, seed,
         training.patience, keep_last=training.select == "last",
     )  # fmt: skip
 
