@@ -15,7 +15,9 @@ from safetensors.numpy import load_file
 from transformers import ModernBertConfig, ModernBertModel
 
 import doctune
+from doctune.encoders.packed import PackedEncoder
 from doctune.errors import ConfigError
+from doctune.tensors import Batch
 
 Cli = Callable[..., Any]
 TELLING = {"bad": "awful", "good": "great"}
@@ -179,3 +181,27 @@ def test_an_encoder_of_8192_positions(tiny_encoder: Path, tmp_path: Path) -> Non
     assert report["data"]["truncated_percent"] == {"train": 0, "validation": 0}
     with pytest.raises(ConfigError, match="8193 is more than the 8192 positions"):
         doctune.finetune(**given, output=str(tmp_path / "longer"), max_seq_len=8193)
+
+
+@pytest.mark.parametrize("windows_per_pass", [2, 3])
+def test_windows_per_pass_bounds_what_is_encoded_at_a_time(
+    tiny_csv: Callable[..., Path], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    windows_per_pass: int,
+) -> None:  # fmt: skip
+    """In training and in validation: no more full windows go through the encoder together than the setting says."""
+    train = tiny_csv()
+    lines = train.read_text().splitlines()
+    train.write_text("\n".join([lines[0], *(line.replace("film", "film " + "was good " * 12) for line in lines[1:])]))
+    encoded: list[float] = []
+    forward = PackedEncoder.forward
+
+    def spied(self: PackedEncoder, batch: Batch) -> Any:
+        encoded.append(batch.num_tokens / 10)
+        return forward(self, batch)
+
+    monkeypatch.setattr(PackedEncoder, "forward", spied)
+    doctune.finetune(
+        train=str(train), encoder=str(tiny_encoder), output=str(tmp_path / "run"), truncation="windows",
+        max_seq_len=10, windows_per_pass=windows_per_pass, epochs=1, batch_size=4, token_pooling="mean", device="cpu",
+    )  # fmt: skip
+    assert windows_per_pass - 1 < max(encoded) <= windows_per_pass

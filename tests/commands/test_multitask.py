@@ -326,3 +326,11 @@ def test_bad_tasks(settings: dict[str, Any], cli: Callable[..., Any], tmp_path: 
     assert cli("multitask", "--task", "films").error.startswith("--task films: write NAME=DATASET:FOLDER")
     error = cli("multitask", "--task", "films=imbd:IMDB").error
     assert error == "--task films=imbd:IMDB: no such file, and no data set 'imbd'; did you mean 'imdb'?"
+
+
+def test_a_continuation_begins_with_the_jointly_trained_model(settings: dict[str, Any], tmp_path: Path) -> None:
+    """At next to no rate it ends where it began."""
+    doctune.multitask(**{**settings, "epochs": 1, "continuation_learning_rate": 1e-30, "weight_decay": 0.0})
+    for name in TASKS:
+        joint, continued = (weights(tmp_path / "run" / stage / name) for stage in ("joint", "continued"))
+        assert all(torch.equal(continued[key], tensor) for key, tensor in joint.items())

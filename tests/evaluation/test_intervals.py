@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import json
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -244,3 +246,26 @@ def test_seeds_need_the_same_documents() -> None:
         with pytest.raises(ValueError, match=message):
             paired_bootstrap_over_seeds(a, b)
     assert paired_bootstrap_over_seeds([four, three], [four, three], same_documents=False).difference == 0.0
+
+
+@pytest.mark.parametrize("level", [0.95, 0.8])
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_few_seeds_are_stretched_to_the_width_of_students_interval(count: int, level: float) -> None:
+    """Against all `count`^`count` ways to draw the seeds, spread so that their deviation is that of Student's interval.
+
+    The documents give nothing here: within a seed all went the same way. Student's half width is a quantile of t times
+    the standard error; a normal distribution as wide has that half width over the normal quantile as its deviation.
+    """
+    size = 20_000
+    by_seed = np.array([300, 900, -150, 400, 2100][:count])  # errors of A above those of B
+    a = [np.arange(size) >= 4000 + more for more in by_seed]
+    b = [np.arange(size) >= 4000 for _ in by_seed]
+    points = 100 * by_seed / size
+    half = student_t_quantile((1 + level) / 2, count - 1) * np.std(points, ddof=1) / math.sqrt(count)
+    drawn = np.array([np.mean(draw) for draw in itertools.product(points, repeat=count)]) - points.mean()
+    drawn *= half / NormalDist().inv_cdf((1 + level) / 2) / drawn.std()
+    result = paired_bootstrap_over_seeds(a, b, resamples=200_000, level=level)
+    expected = points.mean() + np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    # What the documents add: errors of both in the same ones, and the rest of a few hundred.
+    assert result.difference == pytest.approx(points.mean())
+    assert (result.low, result.high) == pytest.approx(tuple(expected), abs=0.04 * (result.high - result.low))

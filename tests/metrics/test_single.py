@@ -182,3 +182,23 @@ def test_wilson_interval_is_symmetric_and_shrinks() -> None:
     assert wilson_interval(20, 20)[1] == 100.0
     with pytest.raises(ValueError, match="errors of"):
         wilson_interval(3, 2)
+
+
+def test_calibration_error_is_that_of_a_bin_after_the_other() -> None:
+    """Fifteen bins of equal width, the upper end of each belonging to it."""
+    random = np.random.default_rng(3)
+    for size in (2, 3, 20):
+        probabilities = random.dirichlet(np.full(size, 0.3), 500)
+        probabilities[:20] = np.eye(size)[random.integers(0, size, 20)]
+        labels = random.integers(0, size, 500)
+        sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+        expected = 0.0
+        for number in range(15):
+            inside = (sure > number / 15) & (sure <= (number + 1) / 15)
+            if inside.any():
+                expected += inside.mean() * abs(right[inside].mean() - sure[inside].mean())
+        figures = compute(probabilities, labels, tuple(map(str, range(size))))
+        assert figures.calibration_error == pytest.approx(expected)
+    # Two neighbouring bins, the highest ones, whose gaps would cancel out in one.
+    both = compute(np.array([[0.95, 0.05], [0.91, 0.09]]), np.array([0, 1]), ("a", "b"))
+    assert both.calibration_error == pytest.approx((0.05 + 0.91) / 2)

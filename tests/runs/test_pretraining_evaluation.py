@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,22 @@ def test_figures_by_hand(tiny_corpus: Path, tiny_encoder: Path) -> None:
     share = batch.pair_labels.float().mean().item()
     assert figures["pair_majority"] == pytest.approx(max(share, 1 - share))
     assert figures["held_out_loss"] == pytest.approx(figures["mlm_loss"] + figures["pair_loss"])
+
+
+def test_the_majority_is_that_of_either_answer(tiny_corpus: Path, tiny_encoder: Path) -> None:
+    """Whichever answer is the more frequent one: what the accuracy must be above for pairs to be told apart."""
+    corpus = Corpus.open(tiny_corpus)
+    tokenizer = corpus.tokenizer()
+    recipe = Recipe(
+        PairSettings(sequence_len=32), MaskingSettings(), tokenizer.template, tokenizer.mask_id, tokenizer.size
+    )
+    choice = Choice(tuple(torch.ones(len(shard)).numpy() for shard in corpus.shards))
+    model = load_pretraining(tiny_encoder, EncoderSettings(encoder="x"), "nsp").model
+    (batch,) = SequenceFeed(corpus.shards, choice, recipe, 1, 40).once(40)
+    assert batch.pair_labels is not None
+    random = [int(number) for number in batch.pair_labels.bincount(minlength=2)]
+    assert random[0] != random[1]
+    turned = replace(batch, pair_labels=1 - batch.pair_labels)
+    here, there = measure(model, [batch], CPU), measure(model, [turned], CPU)
+    assert here["pair_majority"] == there["pair_majority"] == pytest.approx(max(random) / sum(random))
+    assert here["pair_accuracy"] == pytest.approx(1 - there["pair_accuracy"])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from doctune.settings import CorpusSettings, ReadingSettings
 from doctune.store import corpus_part
 from doctune.store.corpus import Corpus
 from doctune.store.corpus_build import build_corpus, cut
-from doctune.store.corpus_part import Document, Part, Worker
+from doctune.store.corpus_part import Document, Part, Piece, Worker
 from doctune.text.tokenizer import TextTokenizer
 
 Build = Callable[..., Corpus]
@@ -280,3 +282,45 @@ def test_a_damaged_shard_and_another_tokenizer(build: Build) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(made))
     with pytest.raises(DataError, match="are not those the corpus was made with"):
         Corpus.open(folder).tokenizer()
+
+
+def test_the_key_of_a_piece_changes_with_all_that_its_shard_is_made_from() -> None:
+    """A piece that an interrupted run finished is taken as it is by its key alone."""
+    one, two = Document("a", 0, "The film."), Document("b", 1, "A book. Or two.")
+    same = [replace(one), replace(two)]
+    changes: dict[str, Any] = {"id": "other", "source": 7, "text": "The film!", "split_already": True}
+    assert set(changes) == {field.name for field in fields(Document)}
+    key = Piece(3, [one, two]).key("settings")
+    assert Piece(3, same).key("settings") == key
+    others = [Piece(3, [one, replace(two, **{name: value})]).key("settings") for name, value in changes.items()]
+    others += [
+        Piece(3, [two, one]).key("settings"),
+        Piece(3, [one]).key("settings"),
+        Piece(3, [one, two, two]).key("settings"),
+        Piece(3, [one, two]).key("other settings"),
+        # The same letters elsewhere: what stands in the id and what in the text are two things.
+        Piece(3, [replace(one, id="aT", text="he film."), two]).key("settings"),
+    ]
+    assert len({key, *others}) == 1 + len(others)
+
+
+@pytest.mark.parametrize("transductive", [False, True])
+def test_counts_of_what_was_left_out_agree_with_the_ledger(build: Build, transductive: bool) -> None:
+    """Every document of a source is in the corpus or left out, and one that is kept though it leaks is in it."""
+    made = documents(60) + [replace(document, id=f"e{n}") for n, document in enumerate(documents(40, 1))]
+    excluded = [Document("t0", 0, made[14].text), Document("t1", 0, made[74].text)]
+    corpus = build(made, excluded=excluded, leaks={"exclude": ["test"], "transductive": transductive})
+    ledger = list(corpus.ledger())
+    manifest = corpus.manifest
+    ids = [name for shard in corpus.shards for name in shard.ids()]
+    assert {made[14].id, made[74].id} <= {line["id"] for line in ledger if line["reason"] == "exact"}
+    gone = [line["id"] for line in ledger if not line["kept"]]
+    assert sorted(ids + gone) == sorted(document.id for document in made)
+    assert all((line["id"] in ids) == line["kept"] for line in ledger)
+    assert all(line["kept"] == (transductive and line["reason"] != "empty") for line in ledger)
+    for number, source in enumerate(manifest.sources):
+        whole = sum(document.source == number for document in made)
+        assert source.left_out == sum(line["source"] == source.name and not line["kept"] for line in ledger)
+        assert source.documents + source.left_out == whole
+    for kept, counts in ((False, manifest.left_out), (True, manifest.kept)):
+        assert counts == Counter(line["reason"] for line in ledger if line["kept"] == kept)

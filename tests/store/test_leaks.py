@@ -124,3 +124,43 @@ def test_the_answer_depends_on_each_document_alone(find: Callable[..., list[Matc
     together = find(documents)
     assert together == [find([document])[0] for document in documents]
     assert [i for i, match in enumerate(together) if match] == [50, 51]
+
+
+def test_a_similarity_that_is_just_the_threshold_is_a_match(find: Callable[..., list[Match | None]]) -> None:
+    """The setting is the least similarity that counts: a document at it is out, one below it stays."""
+    whole = text(20, 44).split()  # 40 grams
+    for shared, share in ((20, 0.5), (24, 0.6), (10, 0.25)):
+        document = " ".join([*whole[: shared + 4], *text(21, 60).split()])  # `shared` of its grams are the other's
+        [match] = find([document], [" ".join(whole)], similarity=share)
+        assert match == Match(0, "near-duplicate", share)
+        assert find([document], [" ".join(whole)], similarity=share + 1e-6) == [None]
+
+
+def test_how_many_words_in_a_row_are_a_near_duplicate(find: Callable[..., list[Match | None]]) -> None:
+    """Eight grams of five words, which is twelve words in a row; of eleven words nothing is said."""
+    whole = text(22, 14).split()
+    least = leaks.FEWEST_GRAMS + 4
+    assert least == 12
+    for words, found in ((least, True), (least - 1, False)):
+        document = " ".join([*whole[:words], *text(23, 30).split()])
+        [match] = find([document], [" ".join(whole)], similarity=0.1)
+        assert (match is not None) == found
+
+
+def test_how_many_texts_make_a_phrase_a_common_one(find: Callable[..., list[Match | None]]) -> None:
+    """A passage in `MOST_OWNERS` excluded texts still tells of each; one more, and it is boilerplate."""
+    passage = text(24, 40)
+    copy = f"{text(25, 5)} {passage} {text(26, 5)}"
+    for owners, found in ((leaks.MOST_OWNERS, True), (leaks.MOST_OWNERS + 1, False)):
+        [match] = find([copy], [f"{text(400 + i, 10)} {passage}" for i in range(owners)])
+        assert (match is not None) == found
+
+
+def test_how_many_words_make_a_line_of_a_document_comparable(find: Callable[..., list[Match | None]]) -> None:
+    for words, found in ((leaks.SHORTEST_LINE, True), (leaks.SHORTEST_LINE - 1, False)):
+        line = text(27, words)
+        assert (find([f"{text(28, 30)}\n{line}"], [line])[0] is not None) == found
+        # And the other way: a title and its text, of which the document has the text alone.
+        titled = f"{text(29, 3)}\n{line}"
+        assert (find([line], [titled])[0] is not None) == found
+        assert find([titled], [titled]) == [Match(0, "exact", 1.0)]

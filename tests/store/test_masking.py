@@ -201,3 +201,47 @@ def test_nothing_to_mask() -> None:
 def test_whole_words_need_to_know_where_they_begin() -> None:
     with pytest.raises(ValueError, match="where words begin"):
         _mask([5], _keys(1), masking="whole-word")
+
+
+def _naive_words(flags: np.ndarray, starts: np.ndarray, first: int, last: int) -> list[list[int]]:
+    """The words of one sequence, token by token: a special token ends one, and belongs to none."""
+    words: list[list[int]] = []
+    inside = False
+    for place in range(first, last):
+        if flags[place]:
+            inside = False
+        elif inside and not starts[place]:
+            words[-1].append(place)
+        else:
+            words.append([place])
+            inside = True
+    return words
+
+
+def test_a_word_ends_at_a_separator() -> None:
+    """What follows the [SEP] between two texts begins a word, whatever the table of words says of that token."""
+    random = np.random.default_rng(5)
+    number, length = 4000, 9
+    bounds = np.arange(number + 1) * length
+    flags = np.zeros(number * length, bool)
+    flags[bounds[:-1]] = flags[bounds[1:] - 1] = True
+    separators = bounds[:-1] + random.integers(2, length - 2, number)
+    flags[separators] = True
+    starts = random.random(len(flags)) < 0.3
+    starts[separators + 1] = False
+    made = MaskingSettings(masking="whole-word", masked_lm_prob=0.35)
+    ids = np.arange(len(flags), dtype=np.int32)
+    masked = mask(ids, bounds, flags, _keys(number), made, 20, MASK, VOCABULARY, starts)
+    chosen = set(masked.positions.tolist())
+    crossing = 0
+    for row in range(number):
+        words = _naive_words(flags, starts, bounds[row], bounds[row + 1])
+        for word in words:
+            assert len(chosen & set(word)) in (0, len(word))
+        before, behind = separators[row] - 1, separators[row] + 1
+        crossing += (before in chosen) != (behind in chosen)
+        # Words are skipped only where they no longer fit: what is left over has room for none of the others.
+        left = round(length * 0.35) - sum(len(word) for word in words if word[0] in chosen)
+        assert left >= 0
+        assert all(len(word) > left for word in words if word[0] not in chosen)
+    assert crossing > number / 10

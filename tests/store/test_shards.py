@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,21 @@ def test_several_at_once_fill_one_cache(tmp_path: Path, tokenizer: TextTokenizer
     for number, one in enumerate(built):
         assert [one.shard.value("text", row) for row in range(60)] == [e.text for e in kinds[number % 3]]
     assert len(list(tmp_path.glob("*.arrow"))) == 3
+
+
+def test_the_name_of_a_shard_changes_with_all_that_its_documents_are(tmp_path: Path, tokenizer: TextTokenizer) -> None:
+    """Shards are known by their names: in a cache, and in what a checkpoint belongs to."""
+    first, last = Example("a", "the film", "0", "a book", "g"), Example("b", "the place", "1")
+    changes = {"id": "other", "text": "the food", "label": "7", "text_pair": "two", "group": "h"}
+    assert set(changes) == {field.name for field in fields(Example)}
+    other_files = [[replace(first, **{name: value}), last] for name, value in changes.items()]
+    other_files += [
+        [last, first], [first], [first, last, last], [replace(first, group=None), last],
+        # The same letters elsewhere: what stands in which field is told apart.
+        [replace(first, id="at", text="he film"), last],
+    ]  # fmt: skip
+    for build in (build_shard, cached_shard):
+        name = build([first, last], tokenizer, tmp_path, "train").shard.path.name
+        assert build(iter([first, last]), tokenizer, tmp_path, "train").shard.path.name == name
+        others = [build(examples, tokenizer, tmp_path, "train").shard.path.name for examples in other_files]
+        assert len({name, *others}) == 1 + len(others)

@@ -162,3 +162,16 @@ def test_taking_documents(shard_of: ShardOf) -> None:
     assert part.ids(np.array([1])) == ["d1"]
     assert part.per_class() == {"a": 1, "b": 1}
     assert part.lengths().tolist() == whole.lengths()[[4, 1]].tolist()
+
+
+def test_every_class_keeps_training_documents_also_where_groups_stay_together(shard_of: ShardOf) -> None:
+    """A rare class whose documents are all of one group stays in training, however much is held out."""
+    labels = ["a", "b"] * 30 + ["rare"] * 3 + ["pair"] * 2
+    groups = [f"g{i // 4}" for i in range(60)] + ["one"] * 3 + ["x", "y"]
+    whole = dataset(shard_of(labels, groups))
+    for fraction in (0.3, 0.6, 0.9):
+        for seed in range(4):
+            train, held = hold_out(whole, fraction, seed)
+            assert min(train.per_class().values()) >= 1
+            assert train.per_class()["rare"] == 3
+            assert len(train) + len(held) == len(whole)

@@ -82,7 +82,7 @@ def test_ten_steps(golden: Path, tmp_path: Path) -> None:
     optimizer = make_optimizer(groups, OptimizerSettings(optimizer="bert-adam"), factor, clips_per_tensor=False)
     run = TrainingSetup(
         loaded.model, GoldenFeed(expected["batches"], [step["batch"] for step in steps]), Budget("step", len(steps)),
-        range(1, len(steps) + 1), ("step", len(steps)), optimizer, 1.0, choose_device("cpu", "fp32"), 0,
+        range(1, len(steps) + 1), ("step", len(steps)), optimizer, factor, 1.0, choose_device("cpu", "fp32"), 0,
     )  # fmt: skip
     outcome = train(run, None, MetricsLog(tmp_path / "metrics.jsonl"))
     for record, step in zip(outcome.records, steps, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from doctune.batches.collate import Collator
 from doctune.batches.feed import DocumentFeed
 from doctune.devices import choose_device
+from doctune.distributed import World
 from doctune.encoders.load import load_encoder
 from doctune.errors import CheckpointError, TrainingError
 from doctune.examples import Example
@@ -45,7 +47,7 @@ def make_run(
     budget = Budget("step", len(feed.steps))
     made = make_optimizer(groups, OptimizerSettings(optimizer=optimizer), lambda step: 1.0)
     return TrainingSetup(
-        model, feed, budget, feed.ends, ("examples", feed.num_documents()), made, 1.0, CPU, seed,
+        model, feed, budget, feed.ends, ("examples", feed.num_documents()), made, lambda step: 1.0, 1.0, CPU, seed,
         training.patience, keep_last=training.select == "last",
     )  # fmt: skip
 
@@ -265,3 +267,51 @@ def test_batches_made_ahead_are_the_same(run: Run, tmp_path: Path, monkeypatch: 
     ahead, _ = run(epochs=2)
     assert torch.equal(weights(plain), weights(ahead))
     assert made == list(range(outcome.steps))
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3])
+def test_patience_is_over_after_so_many_validations_in_a_row(run: Run, patience: int) -> None:
+    """Of any scores: one that is better begins the count anew."""
+    random = np.random.default_rng(patience)
+    lengths = set()
+    for _ in range(4):
+        scores = np.round(random.random(8) + np.arange(8) / 12, 1).tolist()
+        expected, best, without = len(scores), -1.0, 0
+        for number, score in enumerate(scores):
+            best, without = (score, 0) if score > best else (best, without + 1)
+            if without == patience:
+                expected = number + 1
+                break
+        _, outcome = run(iter(scores), epochs=8, batch_size=20, patience=patience)
+        assert len(outcome.records) == expected
+        lengths.add(expected)
+    assert len(lengths) > 1
+
+
+def test_every_process_and_every_step_drops_places_of_its_own(
+    tiny_encoder: Path, dataset: Dataset, collator: Collator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state of the random numbers at the beginning of each step, by process; the same in a second run."""
+    monkeypatch.setattr(World, "all_reduce", lambda self, tensor: tensor)
+    monkeypatch.setattr(World, "sum_gradients", lambda *arguments: None)
+    loaded = load_encoder(tiny_encoder, EncoderSettings(encoder="x"), (-1,))
+    model = build_classifier(loaded, "mean", "concat", 2)
+
+    def seeds(world: World, seed: int) -> list[int]:
+        begun: list[int] = []
+        losses = type(model).losses
+
+        def spied(self: Classifier, batch: object) -> object:
+            begun.append(torch.initial_seed())
+            return losses(self, batch)
+
+        run = make_run(model, dataset, collator, TrainingSettings(epochs=1, batch_size=4), seed)
+        with monkeypatch.context() as patched:
+            patched.setattr(type(model), "losses", spied)
+            train(replace(run, world=world), None, MetricsLog(tmp_path / "metrics.jsonl"))
+        return begun
+
+    runs = [seeds(World(rank, size), seed) for rank, size in ((0, 1), (0, 2), (1, 2)) for seed in (1, 2)]
+    assert all(len(begun) == 5 for begun in runs)
+    assert len({seed for begun in runs for seed in begun}) == 5 * len(runs)
+    assert seeds(World(1, 2), 2) == runs[-1]

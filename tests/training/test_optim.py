@@ -51,3 +51,21 @@ def test_clipping_per_tensor_leaves_the_gradients_to_the_optimiser() -> None:
     norm = clip_gradients(optimizer, 1.0)
     assert norm == pytest.approx(10 * (21 + 3 + 10) ** 0.5)
     assert all(float(parameter.grad.max()) == 10.0 for parameter in parameters[:-1] if parameter.grad is not None)
+
+
+def test_adamw_has_the_betas_and_the_epsilon_of_the_settings() -> None:
+    """Equal to PyTorch's own with these numbers, of which none is its default."""
+    betas, epsilon = (0.6, 0.83), 0.02
+    ours, theirs = model(0), model(0)
+    groups = [{"params": ours, "lr": 0.1, "base_lr": 0.1, "weight_decay": 0.05}]
+    made = make_optimizer(groups, OptimizerSettings(betas=betas, epsilon=epsilon), lambda step: 1.0)
+    plain = torch.optim.AdamW(theirs, lr=0.1, betas=betas, eps=epsilon, weight_decay=0.05)
+    random = torch.Generator().manual_seed(1)
+    for _ in range(4):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn(a.shape, generator=random)
+            b.grad = a.grad.clone()
+        made.step()
+        plain.step()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
