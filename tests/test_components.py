@@ -21,7 +21,7 @@ from doctune.config import Settings
 from doctune.errors import ConfigError
 from doctune.runs.trial import try_components
 from doctune.settings import FeatureFileSettings, FinetuneSettings, MultitaskSettings, PretrainSettings, dotted_fields
-from doctune.settings.components import KINDS, Component, Linear, TokenPooling, Windows, names
+from doctune.settings.components import KINDS, Component, LinearSettings, TokenPooling, WindowsSettings, names
 from doctune.settings.features import POOLED, WITHOUT_WEIGHTS
 from doctune.settings.implementations import choose, implementation, reads_windows
 from doctune.tensors import HiddenStates
@@ -50,11 +50,11 @@ def test_the_code_of_each_has_the_whole_protocol(setting: str, name: str) -> Non
     made_of = implementation(setting, name)  # raises where something is missing
     component = KINDS[setting].component(name)
     assert component is not None
-    if component is not Linear:
+    if component is not LinearSettings:
         asked = inspect.signature(made_of).parameters
         assert set(component.model_fields) <= set(asked) or "settings" in asked  # no setting is without effect
     if setting == "truncation":
-        assert reads_windows(name) == (component is Windows)
+        assert reads_windows(name) == (component is WindowsSettings)
 
 
 @pytest.mark.parametrize("number", range(len(RUNS)))

@@ -16,8 +16,8 @@ from doctune.errors import CheckpointError, DataError
 from doctune.evaluation.comparison import (
     PRETRAINING_FILE,
     Comparison,
+    FinishedRun,
     PretrainingFacts,
-    Run,
     compare_runs,
     read_pretraining,
     verdict,
@@ -27,7 +27,7 @@ from doctune.metrics.single import compute
 from doctune.report.charts import Gap, StepPoint, differences, error_by_steps
 from doctune.report.comparison import markdown, render_html, steps_plot, summary_table, write_comparison
 
-MakeRun = Callable[..., Run]
+MakeRun = Callable[..., FinishedRun]
 COUNT = 200
 
 
@@ -42,7 +42,7 @@ def finished(report: Callable[..., Any], tmp_path: Path) -> MakeRun:
         test: bool = True,
         ids: str = "d",
         tokenizer: str = "t",
-    ) -> Run:
+    ) -> FinishedRun:
         labels = np.arange(COUNT) % 2
         reports, folders = [], []
         for seed, errors in enumerate(wrong, 42):
@@ -66,7 +66,7 @@ def finished(report: Callable[..., Any], tmp_path: Path) -> MakeRun:
         if len(wrong) > 1:
             top = {**top, "seeds": {"runs": [{"dir": folder.name} for folder in folders]}}
         known = None if facts is None else PretrainingFacts.model_validate(facts)
-        return Run(name, f"encoders/{name}", tmp_path / name, top, tokenizer, known)
+        return FinishedRun(name, f"encoders/{name}", tmp_path / name, top, tokenizer, known)
 
     return make
 
@@ -75,7 +75,7 @@ def facts(steps: int | None, **corpus: Any) -> dict[str, Any]:
     return {"steps": steps, "tokens": 128_000, "seconds": 90.0, "base_encoder": "minilm", "corpus": corpus}
 
 
-def compared(base: Run, *adapted: Run, seeds: int = 2) -> Comparison:
+def compared(base: FinishedRun, *adapted: FinishedRun, seeds: int = 2) -> Comparison:
     return compare_runs(base, adapted, range(42, 42 + seeds), "doctune compare --adapted x")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from doctune.evaluation.probe import Answers, Probe, advise, judge, sentences
+from doctune.evaluation.probe import Probe, ProbeAnswers, advise, judge, sentences
 from doctune.metrics.single import wilson_interval
 from doctune.report.probe import summary_table, write_probe
 from doctune.report.sections.probe.maps import heat_map
@@ -24,9 +24,9 @@ def right(errors: int, first: int = 0) -> np.ndarray:
     return correct
 
 
-def answers(errors: dict[tuple[int, str], int], test: bool = False) -> list[Answers]:
+def answers(errors: dict[tuple[int, str], int], test: bool = False) -> list[ProbeAnswers]:
     return [
-        Answers(layer, pooling, 0.01, 0.3 + layer, right(count), right(count + 1) if test else None)
+        ProbeAnswers(layer, pooling, 0.01, 0.3 + layer, right(count), right(count + 1) if test else None)
         for (layer, pooling), count in errors.items()
     ]
 
@@ -90,9 +90,9 @@ def test_equal_errors_are_decided_by_the_loss() -> None:
 
 def test_errors_elsewhere_make_a_tie_where_the_same_ones_would_not() -> None:
     """Ten errors more are no chance if the best one makes all the others, too; on other documents they may be."""
-    best = Answers(0, "cls", 0.1, 0.1, right(40), None)
-    nested = Answers(1, "cls", 0.1, 0.1, right(50), None)
-    apart = Answers(2, "cls", 0.1, 0.1, right(50, 100), None)
+    best = ProbeAnswers(0, "cls", 0.1, 0.1, right(40), None)
+    nested = ProbeAnswers(1, "cls", 0.1, 0.1, right(50), None)
+    apart = ProbeAnswers(2, "cls", 0.1, 0.1, right(50, 100), None)
     assert [cell["tied"] for cell in judge([best, nested, apart])[0]] == [True, False, True]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from doctune.errors import DataError
-from doctune.evaluation.comparison import PretrainingFacts, Run, compare_runs
+from doctune.evaluation.comparison import FinishedRun, PretrainingFacts, compare_runs
 from doctune.evaluation.multitask import Seen, make_report
 from doctune.evaluation.schema import FORMAT
 from doctune.evaluation.stored import complete, read_report
@@ -132,7 +132,7 @@ def test_what_compares_reports_does_without_a_figure_or_says_so_in_one_line(tmp_
                 read_report(folder / "report.json")
             continue
         report = read_report(folder / "report.json")
-        run = Run("run", "encoder", folder, report, "t", PretrainingFacts())
+        run = FinishedRun("run", "encoder", folder, report, "t", PretrainingFacts())
         compared = compare_runs(run, [run], [42], "doctune compare")
         shown(comparison.PAGE, writable(compared))
         tasks = make_report(tmp_path, {"task": Seen(1, 1, {})}, {"task": report}, {"task": report}, {}, "c")
@@ -152,7 +152,7 @@ def test_files_that_are_no_reports_are_named_in_one_line(tmp_path: Path) -> None
 
 def test_a_row_of_predictions_without_its_answer_is_named(tmp_path: Path) -> None:
     stored = json.loads((STORED[0].parent / "windows.json").read_text(encoding="utf-8"))
-    run = Run("run", "encoder", written(tmp_path / "run", stored), stored, "t")
+    run = FinishedRun("run", "encoder", written(tmp_path / "run", stored), stored, "t")
     path = run.folder / "predictions.jsonl"
     lines = path.read_text().splitlines()
     for broken in ('{"id": "3", "label": "a"}', "{", "[]"):

@@ -33,7 +33,8 @@ from doctune.pooling import layers
 from doctune.pooling.tokens import Mean, Pooler
 from doctune.readers.datasets import known_name
 from doctune.settings import BiLstmSettings, Column, EncoderSettings, FeatureSettings, TruncationSettings
-from doctune.settings.components import KINDS, OPTIONS, Component, Linear, Section, options_field, stored
+from doctune.settings.choices import Section, options_field, stored
+from doctune.settings.components import KINDS, OPTIONS, Component, LinearSettings
 from doctune.settings.implementations import Own, choose, reads_windows, stored_name
 from doctune.targets import Target, from_json
 
@@ -316,7 +317,10 @@ def load_model(
     """
     description = read_description(folder)
     # Before the weights are read, so that what is missing is said at once.
-    reads_tokens, several = description.head != Linear.name, reads_windows(description.truncation.truncation, own)
+    reads_tokens, several = (
+        description.head != LinearSettings.name,
+        reads_windows(description.truncation.truncation, own),
+    )
     token_pooling = "tokens" if reads_tokens else choose("token_pooling", description, own)
     layer_pooling, head = (choose(setting, description, own) for setting in ("layer_pooling", "head"))
     window_pooling = choose("window_pooling", description, own) if several else None

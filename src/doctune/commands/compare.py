@@ -37,7 +37,8 @@ def _dry_run(call: Call) -> str:
     from doctune.commands import dry_run
     from doctune.runs import comparing
 
-    return f"{dry_run.describe(settings)}\n{comparing.describe(settings, call.args.adapted, call.args.base_run)}"
+    each_run = dry_run.describe_finetuning(settings)
+    return f"{each_run}\n{comparing.describe_comparison(settings, call.args.adapted, call.args.base_run)}"
 
 
 COMMAND = Command(

@@ -13,7 +13,7 @@ from doctune.store.splits import HOW_TO_COUNT, number_of_examples, unseen_line
 from doctune.targets import TargetSettings
 
 
-def describe(settings: FinetuneSettings) -> str:
+def describe_finetuning(settings: FinetuneSettings) -> str:
     """The settings as TOML, what the data files hold, and how many steps that makes.
 
     A run fills in the settings that depend on the encoder. Reads the data once, and raises the errors that a run would

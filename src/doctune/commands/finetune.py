@@ -48,9 +48,9 @@ def _run(call: Call) -> None:
 
 
 def _dry_run(call: Call) -> str:
-    from doctune.commands.dry_run import describe
+    from doctune.commands.dry_run import describe_finetuning
 
-    return describe(call.settings(finetune_settings()))
+    return describe_finetuning(call.settings(finetune_settings()))
 
 
 COMMAND = Command(

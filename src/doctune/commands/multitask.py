@@ -63,9 +63,9 @@ def _run(call: Call) -> None:
 
 
 def _dry_run(call: Call) -> str:
-    from doctune.commands.multitask_dry_run import describe
+    from doctune.commands.multitask_dry_run import describe_multitask
 
-    return describe(_given(call))
+    return describe_multitask(_given(call))
 
 
 def parse_task(text: str) -> dict[str, Any]:

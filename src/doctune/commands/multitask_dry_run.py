@@ -11,7 +11,7 @@ from doctune.errors import UserError
 from doctune.settings import MultitaskSettings
 
 
-def describe(settings: MultitaskSettings) -> str:
+def describe_multitask(settings: MultitaskSettings) -> str:
     """The settings as TOML, what each task's files hold, and how the tasks are mixed.
 
     A run fills in the settings that depend on the encoder, and leaves out training documents that are test documents.

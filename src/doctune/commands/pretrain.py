@@ -40,9 +40,9 @@ def _run(call: Call) -> None:
 
 def _dry_run(call: Call) -> str:
     settings = call.settings(_settings())
-    from doctune.commands.pretrain_dry_run import describe
+    from doctune.commands.pretrain_dry_run import describe_pretraining
 
-    return describe(settings)
+    return describe_pretraining(settings)
 
 
 COMMAND = Command(

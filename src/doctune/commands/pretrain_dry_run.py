@@ -18,10 +18,10 @@ from doctune.encoders.scratch import scratch_config
 from doctune.errors import ConfigError
 from doctune.models.pretraining import load_pretraining
 from doctune.progress import duration
-from doctune.runs.pretraining import check_fit, with_defaults
+from doctune.runs.pretraining import check_corpus_fits, with_defaults
 from doctune.runs.pretraining_job import HEAD_WARMUP, make_budget, make_feed
 from doctune.settings import EncoderSettings, PretrainSettings
-from doctune.settings.components import Trapezoid
+from doctune.settings.components import TrapezoidSettings
 from doctune.store.corpus import Corpus
 from doctune.tensors import MaskedBatch
 from doctune.text.tokenizer import TextTokenizer
@@ -42,7 +42,7 @@ class Pace:
     masked: float
 
 
-def describe(settings: PretrainSettings) -> str:
+def describe_pretraining(settings: PretrainSettings) -> str:
     """The settings as TOML, completed, and what a run with them would do; raises the errors that a run would raise."""
     corpus = Corpus.open(Path(settings.corpus).expanduser())
     tokenizer, manifest = corpus.tokenizer(), corpus.manifest
@@ -103,7 +103,7 @@ def _model(settings: PretrainSettings, corpus: Corpus, tokenizer: TextTokenizer)
     else:
         assert start.encoder is not None
         folder = resolve_encoder(start.encoder, start.revision)
-        new_pieces = check_fit(settings, corpus, tokenizer, folder)
+        new_pieces = check_corpus_fits(settings, corpus, tokenizer, folder)
         own = EncoderSettings(encoder=str(folder), packing=start.packing)
         loaded = load_pretraining(folder, own, settings.pairs.objective, new_pieces)
         parameters = sum(one.numel() for one in loaded.model.parameters())
@@ -154,7 +154,9 @@ def _rate(settings: PretrainSettings) -> str:
     schedule = settings.schedule
     text = f"# learning rate: up to {settings.optimizer.learning_rate:g}, {schedule.schedule}"
     text += f", warm-up {100 * schedule.warmup:g} % of the budget"
-    return text + (f", falling in the last {100 * schedule.decay:g} %" if schedule.schedule == Trapezoid.name else "")
+    return text + (
+        f", falling in the last {100 * schedule.decay:g} %" if schedule.schedule == TrapezoidSettings.name else ""
+    )
 
 
 def _warnings(corpus: Corpus, held: int, tokens: float | None, a_pass: float) -> list[str]:

@@ -139,7 +139,7 @@ class Comparison(TypedDict):
     command: str
 
 
-class Run(NamedTuple):
+class FinishedRun(NamedTuple):
     """A finished run of `doctune finetune`: its name here, its encoder, its folder, and its report.
 
     `tokenizer` is the hash of the encoder's; `pretraining` what is known of an adapted encoder.
@@ -153,7 +153,7 @@ class Run(NamedTuple):
     pretraining: PretrainingFacts | None = None
 
 
-class Answers(NamedTuple):
+class StoredAnswers(NamedTuple):
     """What one seed's model said to the documents it was tested on: their ids, and whether each answer is right."""
 
     ids: list[str]
@@ -180,7 +180,7 @@ def read_facts(encoder: Path, kind: type[Facts]) -> Facts | None:
         raise CheckpointError(f"{path}: not UTF-8; mend or remove this file of facts") from None
 
 
-def compare_runs(base: Run, adapted: Sequence[Run], seeds: Sequence[int], command: str) -> Comparison:
+def compare_runs(base: FinishedRun, adapted: Sequence[FinishedRun], seeds: Sequence[int], command: str) -> Comparison:
     """Every adapted encoder against the base, paired over seeds and documents.
 
     Reads the runs' predictions. Raises `DataError` if the documents of a seed are not the same in every run, which
@@ -212,19 +212,19 @@ def compare_runs(base: Run, adapted: Sequence[Run], seeds: Sequence[int], comman
     )
 
 
-def seed_folders(run: Run) -> list[Path]:
+def seed_folders(run: FinishedRun) -> list[Path]:
     """Where the predictions and the report of each seed are."""
     several = run.report.get("seeds")
     return [run.folder] if several is None else [run.folder / one["dir"] for one in several["runs"]]
 
 
-def read_answers(folder: Path) -> Answers:
+def read_answers(folder: Path) -> StoredAnswers:
     """The predictions of a run; `DataError` if they are gone, or a row lacks an id, an answer or a true label."""
     ids, correct = [], []
     for row in read_rows(folder / "predictions.jsonl", "id", "label", "true_label"):
         ids.append(row["id"])
         correct.append(row["label"] == row["true_label"])
-    return Answers(ids, np.array(correct, dtype=bool))
+    return StoredAnswers(ids, np.array(correct, dtype=bool))
 
 
 def verdict(low: float, high: float) -> Verdict:
@@ -246,7 +246,7 @@ def points(value: float) -> str:
     return f"{round(value, 2) + 0.0:+.2f}"
 
 
-def _versus(run: Run, answers: list[Answers], base: list[Answers], base_error: float) -> Versus:
+def _versus(run: FinishedRun, answers: list[StoredAnswers], base: list[StoredAnswers], base_error: float) -> Versus:
     for one, other in zip(answers, base, strict=True):
         if one.ids != other.ids:
             raise DataError(
@@ -269,15 +269,15 @@ def _versus(run: Run, answers: list[Answers], base: list[Answers], base_error: f
     )
 
 
-def _error(answers: Answers) -> float:
+def _error(answers: StoredAnswers) -> float:
     return 100 * float(1 - answers.correct.mean())
 
 
-def _mean_error(answers: Sequence[Answers]) -> float:
+def _mean_error(answers: Sequence[StoredAnswers]) -> float:
     return float(np.mean([_error(one) for one in answers]))
 
 
-def _compared(run: Run, seeds: Sequence[int]) -> Compared:
+def _compared(run: FinishedRun, seeds: Sequence[int]) -> Compared:
     reports = [_seed_report(run, folder) for folder in seed_folders(run)]
     judged = [Metrics.from_json(report["test"] or report["validation"]) for report in reports]
     summary = seed_interval([metrics.error_percent for metrics in judged])
@@ -295,7 +295,7 @@ def _compared(run: Run, seeds: Sequence[int]) -> Compared:
     )
 
 
-def _seed_report(run: Run, folder: Path) -> Report:
+def _seed_report(run: FinishedRun, folder: Path) -> Report:
     return run.report if folder == run.folder else read_report(folder / "report.json")
 
 
@@ -306,7 +306,7 @@ def _facts(facts: PretrainingFacts) -> PretrainingJson:
 
 
 def _warnings(
-    base: Run, adapted: Sequence[Run], compared: Sequence[Compared], seeds: Sequence[int], part: str
+    base: FinishedRun, adapted: Sequence[FinishedRun], compared: Sequence[Compared], seeds: Sequence[int], part: str
 ) -> list[str]:
     """What a reader must know before believing the verdict."""
     said = encoder_warnings(base, adapted)
@@ -323,7 +323,7 @@ def _warnings(
     return said
 
 
-def encoder_warnings(base: Run, adapted: Sequence[Run]) -> list[str]:
+def encoder_warnings(base: FinishedRun, adapted: Sequence[FinishedRun]) -> list[str]:
     """What an adapted encoder was trained on, or is, that makes the comparison less than fair."""
     corpora = {run.name: CorpusFacts() if run.pretraining is None else run.pretraining.corpus for run in adapted}
     left_out = base.report["data"]["left_out_empty"]

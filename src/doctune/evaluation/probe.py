@@ -84,7 +84,7 @@ class Probe(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class ProbeAnswers:
     """What the probe of one layer and pooling got right: booleans [D] for validation, and for test if there is one."""
 
     layer: int
@@ -95,7 +95,7 @@ class Answers:
     test: npt.NDArray[np.bool_] | None
 
 
-def judge(answers: Sequence[Answers]) -> tuple[list[CellJson], int]:
+def judge(answers: Sequence[ProbeAnswers]) -> tuple[list[CellJson], int]:
     """The cells, and which of them makes the fewest errors on validation; of equal ones, that of the least loss.
 
     A cell is tied with the best one if the 95 % interval of their difference, by a paired bootstrap over the

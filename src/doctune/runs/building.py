@@ -57,7 +57,7 @@ def class_weights(settings: FinetuneSettings, train_set: Dataset) -> torch.Tenso
     return torch.tensor(chosen, dtype=torch.float32)
 
 
-def describe(settings: FinetuneSettings, model: Classifier, prepared: Prepared) -> Description:
+def description_of(settings: FinetuneSettings, model: Classifier, prepared: Prepared) -> Description:
     """What doctune.json says of a model."""
     data, features = settings.data, settings.features
     return Description(

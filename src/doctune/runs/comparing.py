@@ -11,7 +11,7 @@ from typing import Any
 from doctune.config import merge, read_toml
 from doctune.distributed import World
 from doctune.errors import ConfigError
-from doctune.evaluation.comparison import Comparison, Run, compare_runs, read_pretraining
+from doctune.evaluation.comparison import Comparison, FinishedRun, compare_runs, read_pretraining
 from doctune.evaluation.schema import Report
 from doctune.evaluation.stored import read_report
 from doctune.readers import sources
@@ -84,7 +84,7 @@ def run(
         reports = _fine_tune(planned, place, base_run is not None, command, resume)
         _check_same_documents(planned)
     base, *others = [
-        Run(one.name, one.settings.encoder.encoder, one.folder, report, one.tokenizer, facts)
+        FinishedRun(one.name, one.settings.encoder.encoder, one.folder, report, one.tokenizer, facts)
         for one, report, facts in zip(planned, reports, [None, *pretraining], strict=True)
     ]
     first, count = settings.training.seed, settings.training.seeds
@@ -160,7 +160,7 @@ def check_output(output: Path, resume: bool) -> None:
         raise directory.not_empty(output, "comparison" if begun else None)
 
 
-def finished(one: Planned, base_given: bool = False) -> Report | None:
+def finished_run(one: Planned, base_given: bool = False) -> Report | None:
     """The report of a run that is there already, or None; `ConfigError` if it is of other settings, data or encoder."""
     path, config = one.folder / directory.REPORT, one.folder / directory.CONFIG
     if not path.is_file() or not config.is_file():
@@ -179,7 +179,7 @@ def finished(one: Planned, base_given: bool = False) -> Report | None:
 def _fine_tune(
     planned: list[Planned], place: RunDirectory, base_given: bool, command: str, resume: bool
 ) -> list[Report]:
-    reports = [finished(one, base_given and one is planned[0]) for one in planned]
+    reports = [finished_run(one, base_given and one is planned[0]) for one in planned]
     seeds = planned[0].settings.training.seeds
     if base_given and reports[0] is None:
         raise ConfigError(
@@ -207,11 +207,11 @@ def _check_same_documents(planned: Sequence[Planned]) -> None:
             )
 
 
-def describe(settings: FinetuneSettings, adapted: Sequence[str], base_run: str | Path | None) -> str:
+def describe_comparison(settings: FinetuneSettings, adapted: Sequence[str], base_run: str | Path | None) -> str:
     """What `--dry-run` adds to that of a single run: the runs, and which of them are finished."""
     require_adapted(adapted)
     lines = ["# all of this for each of these encoders:"]
     for one in plan(settings, adapted, base_run):
-        state = "" if finished(one) is None else ", finished"
+        state = "" if finished_run(one) is None else ", finished"
         lines.append(f"# {one.folder}: {one.settings.encoder.encoder}{state}")
     return "\n".join(lines)

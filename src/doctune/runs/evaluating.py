@@ -25,7 +25,7 @@ from doctune.targets.base import Labels, Target, Unseen
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class ModelAnswers:
     """What a model answers to labelled documents: probabilities [D, C], labels [D, ...], and what these mean."""
 
     probabilities: Probabilities
@@ -57,7 +57,7 @@ def evaluate(
 def answer(
     model: str | Path, data: str | Path, device: str, reading: dict[str, Any], predictions: str | Path | None = None,
     unseen_labels: Unseen = "error", components: Sequence[str | type] = (),
-) -> Answers:  # fmt: skip
+) -> ModelAnswers:  # fmt: skip
     """Run a model on the labelled documents of a file."""
     predictor = load(model, device, components=components)
     settings = data_settings(predictor.description, str(data), **reading)
@@ -72,7 +72,7 @@ def answer(
         probabilities, windows = predictor.predict_dataset(dataset, "evaluate")
         if predictions is not None:
             write_predictions(Path(predictions), dataset, probabilities, windows)
-    return Answers(probabilities, dataset.labels, dataset.target)
+    return ModelAnswers(probabilities, dataset.labels, dataset.target)
 
 
 def main(
@@ -82,7 +82,7 @@ def main(
     """The command: print the figures, compare with another model and write them as JSON where asked."""
     answers = answer(model, data, device, reading, predictions, unseen_labels, components)
     metrics = answers.metrics()
-    print(table(metrics))
+    print(figures_table(metrics))
     if against is not None:
         other = answer(against, data, device, reading, unseen_labels=unseen_labels, components=components)
         if len(other.labels) != len(answers.labels):
@@ -94,7 +94,7 @@ def main(
         print(f"figures in {output}", file=sys.stderr)
 
 
-def table(metrics: Metrics) -> str:
+def figures_table(metrics: Metrics) -> str:
     """The figures as lines of text."""
     low, high = metrics.error_interval_percent
     width = max(12, *(len(row.name) for row in metrics.per_class))

@@ -16,7 +16,7 @@ from doctune.metrics.single import Metrics, Probabilities
 from doctune.models.classifier import Classifier
 from doctune.runs.data import Prepared
 from doctune.settings import TrainingSettings
-from doctune.settings.components import KINDS, Accuracy
+from doctune.settings.components import KINDS, AccuracySettings
 from doctune.settings.implementations import choose, implementation, stored_name
 from doctune.store.splits import Dataset
 
@@ -73,7 +73,7 @@ def score(figures: Mapping[str, float], select: str) -> float:
 
 def chosen_figure(select: str) -> tuple[str, bool]:
     """The name of the figure that `--select` chooses by, and whether higher is better."""
-    metric = Accuracy.name if select in KINDS["select"].words else select
+    metric = AccuracySettings.name if select in KINDS["select"].words else select
     return stored_name("select", metric), getattr(implementation("select", metric), "higher_is_better", True)
 
 

@@ -17,7 +17,7 @@ from doctune.classifier.predictor import write_predictions
 from doctune.encoders.load import load_encoder
 from doctune.evaluation.schema import Windows
 from doctune.metrics.single import Metrics, Probabilities
-from doctune.runs.building import describe, encoder_facts, make_classifier, write_model_card
+from doctune.runs.building import description_of, encoder_facts, make_classifier, write_model_card
 from doctune.runs.context import RunContext
 from doctune.runs.data import Prepared
 from doctune.runs.directory import CHECKPOINT, MODEL
@@ -112,7 +112,9 @@ def fit(one: SeedRun, context: RunContext) -> Fitted:
         log.write(kind="test", **target.headline(judged.test))
     if world.main:
         write_predictions(one.folder / "predictions.jsonl", prepared.judged, judged.probabilities, judged.windows)
-        save_model(model, loaded.config, describe(settings, model, prepared), context.tokenizer, one.folder / MODEL)
+        save_model(
+            model, loaded.config, description_of(settings, model, prepared), context.tokenizer, one.folder / MODEL
+        )
         write_model_card(one.folder / MODEL, settings, prepared, judged)
     return Fitted(
         one.seed, one.folder, outcome, judged.validation, judged.test, judged.probabilities, judged.windows, rates,

@@ -15,7 +15,7 @@ from doctune.classifier.predictor import write_predictions
 from doctune.encoders.load import Loaded, load_encoder
 from doctune.models.classifier import Classifier
 from doctune.models.multitask import MultitaskModel
-from doctune.runs.building import describe, encoder_facts, make_classifier, write_model_card
+from doctune.runs.building import description_of, encoder_facts, make_classifier, write_model_card
 from doctune.runs.context import RunContext
 from doctune.runs.directory import CHECKPOINT, MODEL
 from doctune.runs.evaluation import evaluate_model, figures_on, score
@@ -101,7 +101,7 @@ def train_jointly(run: JointRun, context: RunContext) -> Joint:
 
     def save(task: Task) -> None:
         classifier = classifiers[task.name]
-        description = describe(task.settings, classifier, task.prepared)
+        description = description_of(task.settings, classifier, task.prepared)
         save_model(classifier, loaded.config, description, context.tokenizer, run.folder(task.name) / MODEL)
 
     checkpoints = Checkpoints(

@@ -20,7 +20,7 @@ from doctune.runs.directory import MODEL, MULTITASK, RunDirectory, finished, rem
 from doctune.runs.fit import Fitted, SeedRun, fit
 from doctune.runs.identity import run_identity
 from doctune.runs.joint import JointRun, train_jointly
-from doctune.runs.tasks import Task, find, left_out_line, prepare, resolve
+from doctune.runs.tasks import Task, find, left_out_line, prepare, resolve_tasks
 from doctune.settings import MultitaskSettings, dotted_fields, flat_names, from_flat
 
 SEEN = "joint/seen.json"
@@ -54,7 +54,7 @@ def run(settings: MultitaskSettings, command: str, resume: bool = False) -> Mult
 
 def _run(settings: MultitaskSettings, command: str, resume: bool, world: World) -> MultitaskReport:
     with RunDirectory.open(settings.output, MULTITASK, resume, world) as place:
-        settings, encoder, tokenizer = world.rank0_first(lambda: resolve(settings))
+        settings, encoder, tokenizer = world.rank0_first(lambda: resolve_tasks(settings))
         context = RunContext.of(command, encoder, tokenizer, settings.training, world)
         found = world.all_or_raise(lambda: find(settings))
         documents = {task.name: (task.data, found[task.name]) for task in settings.tasks}

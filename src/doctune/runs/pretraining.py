@@ -18,7 +18,7 @@ from doctune.report.pretraining import write_pretraining_report
 from doctune.runs.context import RunContext
 from doctune.runs.directory import PRETRAIN, SNAPSHOTS, UNTRAINED, RunDirectory
 from doctune.runs.identity import pretraining_identity
-from doctune.runs.pretraining_job import PAPER_STEPS, Job, Pretrained
+from doctune.runs.pretraining_job import PAPER_STEPS, Pretrained, PretrainingJob
 from doctune.runs.trial import try_optimizer, try_schedule
 from doctune.settings import PretrainSettings, from_flat
 from doctune.store.corpus import Corpus
@@ -60,12 +60,12 @@ def _run(settings: PretrainSettings, command: str, resume: bool, world: World) -
         device = world.all_or_raise(lambda: choose_device(world.device(training.device), training.precision))
         place.make(settings)
         start = world.rank0_first(lambda: _start_folder(settings, tokenizer, place.output))
-        new_pieces = check_fit(settings, corpus, tokenizer, start)
+        new_pieces = check_corpus_fits(settings, corpus, tokenizer, start)
         context = RunContext(command, start, tokenizer, device, world)
         shards = [record.hash for record in corpus.manifest.shards]
         identity = pretraining_identity(world, settings, PRETRAIN.free, start, tokenizer.hash, corpus.folder, shards)
         place.begin(settings, identity, _copies(settings), context)
-        result = Job(settings, corpus, context, place.output, identity, new_pieces).run()
+        result = PretrainingJob(settings, corpus, context, place.output, identity, new_pieces).run()
         if world.main:
             snapshots = sorted((place.output / SNAPSHOTS).glob("step-*"))
             write_pretraining_report(place.output, result.facts, command, snapshots)
@@ -117,7 +117,7 @@ def _copies(settings: PretrainSettings) -> int:
     return 2 * checkpoint + kept + settings.training.snapshots + 1
 
 
-def check_fit(
+def check_corpus_fits(
     settings: PretrainSettings, corpus: Corpus, tokenizer: TextTokenizer, start: Path
 ) -> dict[int, list[int]]:
     """The corpus must have been made with the encoder's tokenizer, and its sequences must have a place.

@@ -94,7 +94,7 @@ def make_recipe(settings: PretrainSettings, tokenizer: TextTokenizer, sequence_l
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class PretrainingJob:
     """One run into `output`, which says by `identity` what it is of; settings are complete.
 
     The tokenizer of the context is the corpus's, its encoder the one to begin with. Of several processes the first one

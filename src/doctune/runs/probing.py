@@ -19,7 +19,7 @@ from doctune.devices import Device, choose_device
 from doctune.distributed import World
 from doctune.encoders.load import load_encoder
 from doctune.errors import TrainingError, UserError
-from doctune.evaluation.probe import Answers, Probe, advise, judge, sentences
+from doctune.evaluation.probe import Probe, ProbeAnswers, advise, judge, sentences
 from doctune.progress import Progress
 from doctune.readers import sources
 from doctune.report.probe import write_probe
@@ -117,7 +117,7 @@ def _encode(extractor: Extractor, dataset: Dataset, into: Features, progress: Pr
                 into[i, j, rows] = pooling(layer, states).float().cpu().numpy()
 
 
-def probes(features: dict[str, Features], prepared: Prepared, device: Device) -> list[Answers]:
+def probes(features: dict[str, Features], prepared: Prepared, device: Device) -> list[ProbeAnswers]:
     """A logistic regression for every layer and pooling, layer by layer."""
     parts, target = prepared.parts(), prepared.target
     train = torch.from_numpy(prepared.train.labels).to(device.torch)
@@ -140,7 +140,7 @@ def probes(features: dict[str, Features], prepared: Prepared, device: Device) ->
                 part: target.correct(rows.cpu().double().numpy(), parts[part].labels) for part, rows in logits.items()
             }
             loss = float(cross_entropy(logits["validation"][to_choose_by], held_out))
-            answers.append(Answers(layer, name, model.l2, loss, correct["validation"], correct.get("test")))
+            answers.append(ProbeAnswers(layer, name, model.l2, loss, correct["validation"], correct.get("test")))
             progress.advance(1)
     return answers
 

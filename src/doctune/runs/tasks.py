@@ -17,7 +17,7 @@ from doctune.errors import DataError, UserError
 from doctune.files import write_text
 from doctune.readers import Source, sources
 from doctune.runs.data import Documents, Prepared, read, split
-from doctune.runs.resolve import resolve as resolve_settings
+from doctune.runs.resolve import resolve
 from doctune.settings import FinetuneSettings, MultitaskSettings, TaskSettings
 from doctune.settings.components import OPTIONS
 from doctune.store.splits import Dataset
@@ -57,11 +57,11 @@ def about(task: str) -> Iterator[None]:
         raise type(error)(f"task {task}: {error}") from None
 
 
-def resolve(settings: MultitaskSettings) -> tuple[MultitaskSettings, Path, TextTokenizer]:
+def resolve_tasks(settings: MultitaskSettings) -> tuple[MultitaskSettings, Path, TextTokenizer]:
     """Fill in what depends on the encoder, for all tasks and for each that differs, and check that everything fits."""
     tree = settings.model_dump()
     plain = TaskSettings(name="all", data=settings.tasks[0].data)
-    shared, folder, tokenizer = resolve_settings(settings.task(plain))
+    shared, folder, tokenizer = resolve(settings.task(plain))
     for section in ("truncation", "features", "optimizer"):
         tree[section] = getattr(shared, section).model_dump()
     for name in ("window_pooling", f"window_pooling{OPTIONS}"):  # of the tasks that are read in windows
@@ -69,7 +69,7 @@ def resolve(settings: MultitaskSettings) -> tuple[MultitaskSettings, Path, TextT
     for number, task in enumerate(settings.tasks):
         if task.truncation is not None:
             with about(task.name):
-                own, _, _ = resolve_settings(settings.task(task))
+                own, _, _ = resolve(settings.task(task))
             tree["tasks"][number]["truncation"] = own.truncation.model_dump()
     if settings.continuation.learning_rate is None:
         assert shared.optimizer.learning_rate is not None

@@ -18,7 +18,8 @@ from doctune.metrics.choosing import Judged
 from doctune.own_code import is_place
 from doctune.pooling.windows import WindowPooling
 from doctune.settings import FinetuneSettings, OptimizerSettings, ScheduleSettings, TrainingSettings, TruncationSettings
-from doctune.settings.components import KINDS, Section
+from doctune.settings.choices import Section
+from doctune.settings.components import KINDS
 from doctune.settings.implementations import Own, Part, choose, reads_windows
 from doctune.tensors import HiddenStates
 from doctune.text.truncation import SeveralWindows

@@ -11,16 +11,12 @@ Never imports torch, as all settings: `doctune.settings.implementations` finds t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import Field, GetCoreSchemaHandler, SerializerFunctionWrapHandler, model_serializer, model_validator
-from pydantic_core import CoreSchema, PydanticKnownError, core_schema
+from pydantic import Field
 
 from doctune.config import Settings
-from doctune.errors import ConfigError
-from doctune.own_code import is_place
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -41,17 +37,17 @@ class Component(Settings):
     unread_elsewhere: ClassVar[bool] = False
 
 
-class HeadOnly(Component):
+class HeadOnlySettings(Component):
     name = "head-only"
     made_by = "doctune.text.truncation:HeadOnly"
 
 
-class TailOnly(Component):
+class TailOnlySettings(Component):
     name = "tail-only"
     made_by = "doctune.text.truncation:TailOnly"
 
 
-class HeadTail(Component):
+class HeadTailSettings(Component):
     name = "head+tail"
     made_by = "doctune.text.truncation:HeadTail"
     unread_elsewhere = True
@@ -63,7 +59,7 @@ class HeadTail(Component):
     )
 
 
-class Windows(Component):
+class WindowsSettings(Component):
     name = "windows"
     made_by = "doctune.text.truncation:Windows"
     overlap: NotNegative = Field(0, description="windows: tokens that neighbouring windows share")
@@ -78,69 +74,69 @@ class TokenPooling(Component):
     weights: ClassVar[Literal["none", "encoder's", "new"]] = "none"
 
 
-class Pooler(TokenPooling):
+class PoolerSettings(TokenPooling):
     name = "pooler"
     made_by = "doctune.pooling.tokens:Pooler"
     weights = "encoder's"
 
 
-class Cls(TokenPooling):
+class ClsSettings(TokenPooling):
     name = "cls"
     made_by = "doctune.pooling.tokens:Cls"
 
 
-class Mean(TokenPooling):
+class MeanSettings(TokenPooling):
     name = "mean"
     made_by = "doctune.pooling.tokens:Mean"
 
 
-class Max(TokenPooling):
+class MaxSettings(TokenPooling):
     name = "max"
     made_by = "doctune.pooling.tokens:Max"
 
 
-class Attention(TokenPooling):
+class AttentionSettings(TokenPooling):
     name = "attention"
     made_by = "doctune.pooling.tokens:Attention"
     weights = "new"
 
 
-class ConcatLayers(Component):
+class ConcatLayersSettings(Component):
     name = "concat"
     made_by = "doctune.pooling.layers:Concat"
 
 
-class MeanLayers(Component):
+class MeanLayersSettings(Component):
     name = "mean"
     made_by = "doctune.pooling.layers:Mean"
 
 
-class MaxLayers(Component):
+class MaxLayersSettings(Component):
     name = "max"
     made_by = "doctune.pooling.layers:Max"
 
 
-class AttentionLayers(Component):
+class AttentionLayersSettings(Component):
     name = "attention"
     made_by = "doctune.pooling.layers:Attention"
 
 
-class MeanWindows(Component):
+class MeanWindowsSettings(Component):
     name = "mean"
     made_by = "doctune.pooling.tokens:Mean"
 
 
-class MaxWindows(Component):
+class MaxWindowsSettings(Component):
     name = "max"
     made_by = "doctune.pooling.tokens:Max"
 
 
-class AttentionWindows(Component):
+class AttentionWindowsSettings(Component):
     name = "attention"
     made_by = "doctune.pooling.tokens:Attention"
 
 
-class Linear(Component):
+class LinearSettings(Component):
     """No reader of tokens: the last layer, which is linear in any case, stands on the pooled vector."""
 
     name = "linear"
@@ -157,76 +153,84 @@ class BiLstmSettings(Component):
     attention_size: Positive = Field(350, description="bilstm: units behind the attention weights")
 
 
-class SlantedTriangular(Component):
+class SlantedTriangularSettings(Component):
     name = "slanted-triangular"
     made_by = "doctune.training.schedule:SlantedTriangular"
 
 
-class Trapezoid(Component):
+class TrapezoidSettings(Component):
     name = "trapezoid"
     made_by = "doctune.training.schedule:Trapezoid"
     unread_elsewhere = True
     decay: Share = Field(0.2, description="trapezoid: share of the steps in which the rate falls")
 
 
-class Constant(Component):
+class ConstantSettings(Component):
     name = "constant"
     made_by = "doctune.training.schedule:Constant"
 
 
-class Cosine(Component):
+class CosineSettings(Component):
     name = "cosine"
     made_by = "doctune.training.schedule:Cosine"
 
 
-class WarmupLinear(Component):
+class WarmupLinearSettings(Component):
     name = "warmup-linear"
     made_by = "doctune.training.schedule:WarmupLinear"
 
 
-class WarmupConstant(Component):
+class WarmupConstantSettings(Component):
     name = "warmup-constant"
     made_by = "doctune.training.schedule:WarmupConstant"
 
 
-class WarmupCosine(Component):
+class WarmupCosineSettings(Component):
     name = "warmup-cosine"
     made_by = "doctune.training.schedule:WarmupCosine"
 
 
-class AdamW(Component):
+class AdamWSettings(Component):
     name = "adamw"
     made_by = "doctune.training.optim:AdamW"
 
 
-class BertAdam(Component):
+class BertAdamSettings(Component):
     name = "bert-adam"
     made_by = "doctune.training.optim:BertAdam"
 
 
-class Accuracy(Component):
+class AccuracySettings(Component):
     name = "accuracy"
     made_by = "doctune.metrics.choosing:Accuracy"
 
 
-class MacroF1(Component):
+class MacroF1Settings(Component):
     name = "macro_f1"
     made_by = "doctune.metrics.choosing:MacroF1"
 
 
-class LogLoss(Component):
+class LogLossSettings(Component):
     name = "loss"
     made_by = "doctune.metrics.choosing:LogLoss"
 
 
-Truncations = HeadOnly | TailOnly | HeadTail | Windows
-TokenPoolings = Pooler | Cls | Mean | Max | Attention
-LayerPoolings = ConcatLayers | MeanLayers | MaxLayers | AttentionLayers
-WindowPoolings = MeanWindows | MaxWindows | AttentionWindows
-Heads = Linear | BiLstmSettings
-Schedules = SlantedTriangular | Trapezoid | Constant | Cosine | WarmupLinear | WarmupConstant | WarmupCosine
-Optimizers = AdamW | BertAdam
-Metrics = Accuracy | MacroF1 | LogLoss
+Truncations = HeadOnlySettings | TailOnlySettings | HeadTailSettings | WindowsSettings
+TokenPoolings = PoolerSettings | ClsSettings | MeanSettings | MaxSettings | AttentionSettings
+LayerPoolings = ConcatLayersSettings | MeanLayersSettings | MaxLayersSettings | AttentionLayersSettings
+WindowPoolings = MeanWindowsSettings | MaxWindowsSettings | AttentionWindowsSettings
+Heads = LinearSettings | BiLstmSettings
+Schedules = (
+    SlantedTriangularSettings
+    | TrapezoidSettings
+    | ConstantSettings
+    | CosineSettings
+    | WarmupLinearSettings
+    | WarmupConstantSettings
+    | WarmupCosineSettings
+)
+Optimizers = AdamWSettings | BertAdamSettings
+Metrics = AccuracySettings | MacroF1Settings | LogLossSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,103 +286,6 @@ def poolings_without(*weights: str) -> tuple[str, ...]:
     return tuple(one.name for one in poolings if issubclass(one, TokenPooling) and one.weights not in weights)
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The values of a setting that chooses a component: `options`, or `my_file.py:MyClass`.
-
-    `stored`: in an artefact, which holds the name of a component, also of the user's own, and never a place of code.
-    """
-
-    setting: str
-    listed: Callable[[], tuple[str, ...]]
-    stored: bool = False
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """What may stand here without code of the user's."""
-        return self.listed()
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.check)
-
-    def check(self, value: Any) -> str:
-        """The value itself, if it may stand here."""
-        if isinstance(value, str):
-            if self.stored and is_place(value):
-                raise ValueError(
-                    f"{value!r} names a file with code, which is never taken from a model; a model holds the name only"
-                )
-            if value in self.options or (NAME.fullmatch(value) if self.stored else is_place(value)):
-                return value
-        *others, last = map(repr, self.options)
-        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}" if others else last})
-
-
-def chosen(setting: str, before: tuple[str, ...] = (), after: tuple[str, ...] = ()) -> Choice:
-    """A user's choice of a component; `before` and `after` are words that stand around their names."""
-    return Choice(setting, lambda: (*before, *names(setting), *after))
-
-
-def stored(setting: str, after: tuple[str, ...] = ()) -> Choice:
-    """The name of a component in an artefact."""
-    return Choice(setting, lambda: (*names(setting), *after), stored=True)
-
-
-class Section(Settings):
-    """A section of settings in which components are chosen.
-
-    Beside each choice there is `SETTING_options`: those settings of the chosen component that have no place of their
-    own in the section, so all of a class of the user's. Where they are not given they are not written either.
-    """
-
-    @model_validator(mode="after")
-    def _settings_belong_to_what_is_chosen(self) -> Self:
-        for setting, kind in KINDS.items():
-            if f"{setting}{OPTIONS}" in type(self).model_fields:
-                self._check(kind, getattr(self, setting), getattr(self, f"{setting}{OPTIONS}"))
-        return self
-
-    def _check(self, kind: Kind, name: str, options: dict[str, Any] | None) -> None:
-        places = type(self).model_fields
-        for one in kind.components:
-            for field, definition in one.model_fields.items():
-                refused = one.name != name and not one.unread_elsewhere and field in places
-                if refused and getattr(self, field) != definition.default:
-                    raise ValueError(f"{field} is for {kind.setting} = {one.name}, found {name}; leave {field} out")
-        component = kind.component(name)
-        if component is not None and set(component.model_fields) - set(places):
-            try:
-                component.build(self.values_for(component) | (options or {}))
-            except ConfigError as error:
-                raise ValueError(f"{kind.setting}{OPTIONS}.{error}") from None
-        elif options is not None and (component is not None or name in kind.words):
-            raise ValueError(
-                f"{kind.setting}{OPTIONS} is for {kind.setting} = my_file.py:MyClass, found {name}; leave it out"
-            )
-
-    def values_for(self, component: type[Component]) -> dict[str, Any]:
-        """What the section itself says of the settings of one of doctune's components."""
-        return {name: getattr(self, name) for name in component.model_fields if name in type(self).model_fields}
-
-    @model_serializer(mode="wrap")
-    def _without_options_that_are_not_there(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = handler(self)
-        return {name: value for name, value in fields.items() if value is not None or not name.endswith(OPTIONS)}
-
-
-def field_of(component: type[Component], name: str) -> Any:
-    """A component's setting as a field of the section that it is chosen in: the same default and description."""
-    definition = component.model_fields[name]
-    return Field(definition.default, description=definition.description)
-
-
-def options_field() -> Any:
-    """The field for settings of the chosen component that have no flag."""
-    return Field(
-        None, description="settings of a component that have no flag, by name, as those of a class of your own"
-    )
-
-
 def foreign_fields(setting: str, name: str) -> tuple[str, ...]:
     """The settings that are an error where the component of this name is chosen."""
     return tuple(
@@ -394,4 +301,4 @@ def may_read_windows(truncation: str) -> bool:
 
     `implementations.reads_windows` knows the second for certain, because it looks into the class.
     """
-    return truncation == Windows.name or KINDS["truncation"].component(truncation) is None
+    return truncation == WindowsSettings.name or KINDS["truncation"].component(truncation) is None

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from doctune.config import Settings
-from doctune.settings.components import Choice, Pooler, Section, options_field, poolings_without
+from doctune.settings.choices import Choice, Section, options_field
+from doctune.settings.components import PoolerSettings, poolings_without
 from doctune.settings.finetuning import DataSettings, EncoderSettings, Layers, Options, TruncationSettings
 from doctune.targets.base import TargetSettings
 
 WITHOUT_WEIGHTS = poolings_without("encoder's", "new")
 """The token poolings that every encoder has: a probe tries them all."""
-POOLED = Choice("token_pooling", lambda: ("tokens", *poolings_without("encoder's", "new"), Pooler.name))
+POOLED = Choice("token_pooling", lambda: ("tokens", *poolings_without("encoder's", "new"), PoolerSettings.name))
 
 
 class ExtractionSettings(Section):

@@ -8,18 +8,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from doctune.config import Settings
+from doctune.settings.choices import Section, chosen, field_of, options_field
 from doctune.settings.components import (
     BiLstmSettings,
-    HeadTail,
-    Linear,
+    HeadTailSettings,
+    LinearSettings,
     Positive,
-    Section,
-    Trapezoid,
-    Windows,
-    chosen,
-    field_of,
+    TrapezoidSettings,
+    WindowsSettings,
     may_read_windows,
-    options_field,
 )
 from doctune.targets.base import TargetSettings
 
@@ -115,13 +112,13 @@ class TruncationSettings(Section):
         description="which end of a long text is kept; windows: all of it, in pieces of max_seq_len that are encoded "
         "one by one and combined by window_pooling",
     )
-    head_tokens: Annotated[int, Field(ge=0)] | None = field_of(HeadTail, "head_tokens")
+    head_tokens: Annotated[int, Field(ge=0)] | None = field_of(HeadTailSettings, "head_tokens")
     max_seq_len: Annotated[int, Field(ge=3)] = Field(
         512, description="longest sequence in tokens, special tokens included; by default no more than the encoder has"
     )
-    overlap: Annotated[int, Field(ge=0)] = field_of(Windows, "overlap")
-    max_windows: Positive | None = field_of(Windows, "max_windows")
-    original_truncation: bool = field_of(HeadTail, "original_truncation")
+    overlap: Annotated[int, Field(ge=0)] = field_of(WindowsSettings, "overlap")
+    max_windows: Positive | None = field_of(WindowsSettings, "max_windows")
+    original_truncation: bool = field_of(HeadTailSettings, "original_truncation")
     truncation_options: Options = options_field()
 
 
@@ -175,7 +172,7 @@ class FeatureSettings(Section):
     @property
     def reads_tokens(self) -> bool:
         """Whether the head reads all tokens itself, in place of a token pooling."""
-        return self.head != Linear.name
+        return self.head != LinearSettings.name
 
     @model_validator(mode="after")
     def _tokens_are_pooled_once(self) -> FeatureSettings:
@@ -216,7 +213,7 @@ class ScheduleSettings(Section):
         "warmup-... ones are the original's, which drop at the end of the warm-up",
     )
     warmup: Fraction = Field(0.1, description="share of the steps in which the rate rises")
-    decay: Annotated[float, Field(gt=0.0, le=1.0)] = field_of(Trapezoid, "decay")
+    decay: Annotated[float, Field(gt=0.0, le=1.0)] = field_of(TrapezoidSettings, "decay")
     schedule_options: Options = options_field()
 
 

@@ -15,7 +15,8 @@ from typing import Any
 from doctune.config import Settings
 from doctune.errors import ConfigError
 from doctune.own_code import file_hash, is_place, load_class
-from doctune.settings.components import KINDS, NAME, OPTIONS, Component, Kind, Linear, Pooler, Section
+from doctune.settings.choices import Section
+from doctune.settings.components import KINDS, NAME, OPTIONS, Component, Kind, LinearSettings, PoolerSettings
 
 Own = Sequence[type]
 SEVERAL = ("places", "numbers", "tokens", "cuts")
@@ -139,7 +140,7 @@ def check_class(kind: Kind, made_of: type, where: str, component: type[Component
 
     `component` is doctune's, None for a class of the user's own, which must bring a name.
     """
-    if component is Linear:  # it reads no tokens: the last layer is all there is
+    if component is LinearSettings:  # it reads no tokens: the last layer is all there is
         return
     if component is None:
         _check_name(kind, made_of, where)
@@ -154,7 +155,7 @@ def check_class(kind: Kind, made_of: type, where: str, component: type[Component
     own_settings = getattr(made_of, "Settings", None) if component is None else component
     if own_settings is not None and not (isinstance(own_settings, type) and issubclass(own_settings, Settings)):
         raise ConfigError(f"{where}: its Settings must be a class made from doctune.config.Settings")
-    if component is Pooler:  # it is the encoder's, or drawn like it
+    if component is PoolerSettings:  # it is the encoder's, or drawn like it
         return
     fields = () if own_settings is None else tuple(own_settings.model_fields)
     offered = {*kind.arguments, *fields, "settings"}

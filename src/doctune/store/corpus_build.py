@@ -29,7 +29,7 @@ from doctune.store.corpus import (
     TokenizerRecord,
     VocabularyRecord,
 )  # fmt: skip
-from doctune.store.corpus_part import LEAK_INDEX, Document, Job, Part, Piece, make_part, unfinished
+from doctune.store.corpus_part import LEAK_INDEX, Document, Part, PartJob, Piece, make_part, unfinished
 from doctune.store.corpus_vocabulary import CountJob, make_tokenizer, word_rules
 from doctune.store.corpus_workers import in_order
 from doctune.store.leaks import write_index
@@ -73,7 +73,7 @@ def build_corpus(
         key = content_hash(key, tokenizer.hash)
     assert tokenizer is not None
     tokenizer.save(folder)
-    job = Job(folder, key, settings.sentences, settings.leaks, settings.write_text is not None)
+    job = PartJob(folder, key, settings.sentences, settings.leaks, settings.write_text is not None)
     parts = []
     for part in in_order(make_part, job, cut(documents, settings.shard_bytes), workers):
         parts.append(part)

@@ -53,7 +53,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Job:
+class PartJob:
     """What every worker needs; `settings` is a hash of all that a shard depends on beside its documents."""
 
     folder: Path
@@ -105,7 +105,7 @@ class Rows:
 class Worker:
     """Makes shards; one in each process."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: PartJob) -> None:
         self.job = job
         tokenizer = TextTokenizer.load(job.folder)
         self.words = WordCache(tokenizer)
@@ -215,7 +215,7 @@ def _entry(
     }  # fmt: skip
 
 
-def _finished(note: Path, key: str, job: Job) -> Part | None:
+def _finished(note: Path, key: str, job: PartJob) -> Part | None:
     try:
         part = Part.model_validate_json(note.read_bytes())
     except (OSError, ValueError):
@@ -245,10 +245,10 @@ def _lists(values: Any, lengths: Any) -> Any:
 
 
 @lru_cache(1)
-def _worker(job: Job) -> Worker:
+def _worker(job: PartJob) -> Worker:
     return Worker(job)
 
 
-def make_part(job: Job, piece: Piece) -> Part:
+def make_part(job: PartJob, piece: Piece) -> Part:
     """`Worker.make` for a pool of processes: each makes its worker once."""
     return _worker(job).make(piece)

@@ -148,7 +148,7 @@ def prepare(asked: Asked) -> Prepared:
     return Prepared(name, definition, scale, data, seeds, plan, cache, output, notes)
 
 
-def describe(asked: Asked) -> str:
+def describe_study(asked: Asked) -> str:
     """What would run, for `--dry-run`."""
     return describe_plan(prepare(asked))
 

@@ -105,9 +105,9 @@ def _run_study(call: Call) -> None:
 
 
 def _dry_run_study(call: Call) -> str:
-    from doctune.studies.command import describe, listing
+    from doctune.studies.command import describe_study, listing
 
-    return listing() if call.args.list else "\n\n".join(describe(asked) for asked in _asked(call.args))
+    return listing() if call.args.list else "\n\n".join(describe_study(asked) for asked in _asked(call.args))
 
 
 def _run_curve(call: Call) -> None:
@@ -124,10 +124,10 @@ def _run_curve(call: Call) -> None:
 
 
 def _dry_run_curve(call: Call) -> str:
-    from doctune.studies.curve import build, describe
+    from doctune.studies.curve import build, describe_curve
 
     _check_workers(call.args)
-    return describe(build(call.tree, flags=True), call.args.sizes, call.args.adapted)
+    return describe_curve(build(call.tree, flags=True), call.args.sizes, call.args.adapted)
 
 
 STUDY = Command(

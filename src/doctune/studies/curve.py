@@ -236,9 +236,9 @@ def _check_documents(one: Curve, keep_models: bool) -> None:
                 split(settings, documents, settings.training.seed)
 
 
-def describe(settings: FinetuneSettings, sizes: Sequence[Size], adapted: Sequence[str]) -> str:
+def describe_curve(settings: FinetuneSettings, sizes: Sequence[Size], adapted: Sequence[str]) -> str:
     """What `--dry-run` prints: settings and data with the most labels, and all runs."""
     one = prepare(settings, sizes, adapted)
     most = one.ready.study.columns[-1].set.get("data", {})
     largest = settings.model_copy(update={"data": settings.data.model_copy(update=most)})
-    return f"{dry_run.describe(largest)}\n\n{describe_plan(one.ready)}"
+    return f"{dry_run.describe_finetuning(largest)}\n\n{describe_plan(one.ready)}"

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from doctune.evaluation.comparison import (
     VALIDATION_FLATTERS,
+    FinishedRun,
     PretrainingFacts,
-    Run,
     encoder_warnings,
     sentence,
     verdict,
@@ -80,7 +80,7 @@ def warnings(
     curve: StudyJson, encoders: Sequence[Planned], facts: Sequence[PretrainingFacts | None], part: str
 ) -> list[str]:
     """What a reader must know before believing the curve."""
-    said, runs = list[str](), list[Run]()
+    said, runs = list[str](), list[FinishedRun]()
     validated = set[int]()
     for encoder, known in zip(encoders, facts, strict=True):
         cells = [cell for cell in curve["cells"] if cell["row"] == encoder.name and cell["runs"]]
@@ -88,7 +88,7 @@ def warnings(
         if reports:
             name, first = encoder.settings.encoder.encoder, reports[0]
             validated |= {report["data"]["validation"] for report in reports}
-            runs.append(Run(encoder.name, name, encoder.folder, first, encoder.tokenizer, known))
+            runs.append(FinishedRun(encoder.name, name, encoder.folder, first, encoder.tokenizer, known))
     if runs and runs[0].name == curve["reference"]:
         said += encoder_warnings(runs[0], runs[1:])
     fewest = min(validated, default=FEWEST_TO_CHOOSE_BY)

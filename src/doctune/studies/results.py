@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Literal, NamedTuple, NotRequired, TypedDict
 
 from doctune.errors import DataError
-from doctune.evaluation.comparison import Answers, points, read_answers
+from doctune.evaluation.comparison import StoredAnswers, points, read_answers
 from doctune.evaluation.intervals import Difference, is_collapsed, paired_bootstrap_over_seeds, seed_interval
 from doctune.evaluation.schema import FORMAT, Report
 from doctune.evaluation.stored import read_report
@@ -120,7 +120,7 @@ class Read(NamedTuple):
     """The runs of a cell, read: reports and answers by seed."""
 
     reports: list[Report]
-    answers: list[Answers]
+    answers: list[StoredAnswers]
 
 
 def gather(
