@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import sys
+
 from doctune.commands.command import Call, Command, flag
 from doctune.commands.reading import READING_FLAGS, reading
 
 
 def _run(call: Call) -> None:
-    from doctune.runs.evaluating import main
+    from pathlib import Path
 
-    args = call.args
-    device = args.device or "auto"
-    main(
-        args.model,
-        args.data,
-        device,
-        args.output,
-        args.predictions,
-        args.against,
-        reading(args),
-        args.unseen_labels,
-        args.components,
-    )
+    from doctune.files import write_json
+    from doctune.runs.evaluating import answer, difference, figures_table
+
+    args, unseen = call.args, call.args.unseen_labels
+    device, how = args.device or "auto", reading(call.args)
+    answers = answer(args.model, args.data, device, how, args.predictions, unseen, args.components)
+    metrics = answers.metrics()
+    print(figures_table(metrics))
+    if args.against is not None:
+        other = answer(args.against, args.data, device, how, unseen_labels=unseen, components=args.components)
+        points, low, high = difference(answers, other, args.data)
+        words = f"{points:+.2f} points of error ({low:+.2f} to {high:+.2f}, paired bootstrap, 95 %)"
+        print(f"\nagainst {args.against}: {words}")
+    if args.output is not None:
+        write_json(Path(args.output), metrics.to_json())
+        print(f"figures in {args.output}", file=sys.stderr)
 
 
 COMMAND = Command(

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import sys
+
 from doctune.commands.command import Call, Command, flag
 from doctune.commands.reading import READING_FLAGS, reading
 
 
 def _run(call: Call) -> None:
-    from doctune.runs.predicting import main
+    from doctune.classifier.predictor import load
+    from doctune.runs.predicting import STANDARD_INPUT, read_documents, standard_input, undecodable, write_rows
 
-    args = call.args
-    main(
-        args.model, args.source, args.output, args.output_format, args.device or "auto", reading(args), args.components
-    )
+    args, output = call.args, call.args.output
+    predictor = load(args.model, args.device or "auto", components=args.components)
+    stream = standard_input() if args.source == STANDARD_INPUT else None
+    form = args.output_format or ("csv" if output is not None and output.endswith(".csv") else "jsonl")
+    examples = read_documents(predictor.description, args.source, stream, **reading(args))
+    try:
+        count = write_rows(predictor.rows(examples, "predict"), output, form, predictor.labels)
+    except UnicodeDecodeError as error:
+        raise undecodable(error) from None
+    if output is not None:
+        print(f"{count:,} predictions in {output}", file=sys.stderr)
 
 
 COMMAND = Command(

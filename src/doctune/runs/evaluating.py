@@ -15,7 +15,6 @@ import numpy.typing as npt
 from doctune.classifier.predictor import load, write_predictions
 from doctune.errors import DataError
 from doctune.evaluation.intervals import paired_bootstrap
-from doctune.files import write_json
 from doctune.metrics.single import Metrics, Probabilities
 from doctune.readers import open_source
 from doctune.runs.predicting import data_settings
@@ -75,23 +74,11 @@ def answer(
     return ModelAnswers(probabilities, dataset.labels, dataset.target)
 
 
-def main(
-    model: str, data: str, device: str, output: str | None, predictions: str | None, against: str | None,
-    reading: dict[str, Any], unseen_labels: Unseen = "error", components: Sequence[str] = (),
-) -> None:  # fmt: skip
-    """The command: print the figures, compare with another model and write them as JSON where asked."""
-    answers = answer(model, data, device, reading, predictions, unseen_labels, components)
-    metrics = answers.metrics()
-    print(figures_table(metrics))
-    if against is not None:
-        other = answer(against, data, device, reading, unseen_labels=unseen_labels, components=components)
-        if len(other.labels) != len(answers.labels):
-            raise DataError(f"{data}: the two models do not find the same documents empty, so they cannot be compared")
-        points, low, high = paired_bootstrap(answers.correct(), other.correct())
-        print(f"\nagainst {against}: {points:+.2f} points of error ({low:+.2f} to {high:+.2f}, paired bootstrap, 95 %)")
-    if output is not None:
-        write_json(Path(output), metrics.to_json())
-        print(f"figures in {output}", file=sys.stderr)
+def difference(answers: ModelAnswers, other: ModelAnswers, data: str) -> tuple[float, float, float]:
+    """Points of error by which the first model is above the other on the same documents, and its 95 % interval."""
+    if len(other.labels) != len(answers.labels):
+        raise DataError(f"{data}: the two models do not find the same documents empty, so they cannot be compared")
+    return paired_bootstrap(answers.correct(), other.correct())
 
 
 def figures_table(metrics: Metrics) -> str:

@@ -122,20 +122,3 @@ def standard_input() -> IO[str]:
 def undecodable(error: UnicodeDecodeError) -> DataError:
     """The one line about standard input that is not UTF-8."""
     return DataError(f"standard input: byte 0x{error.object[error.start]:02X} is not utf-8; convert it first")
-
-
-def main(
-    model: str, source: str, output: str | None, form: str | None, device: str, reading: dict[str, Any],
-    components: Sequence[str] = (),
-) -> None:  # fmt: skip
-    """The command: predict a file or standard input, to a file or standard output."""
-    predictor = load(model, device, components=components)
-    stream = standard_input() if source == STANDARD_INPUT else None
-    form = form or ("csv" if output is not None and output.endswith(".csv") else "jsonl")
-    examples = read_documents(predictor.description, source, stream, **reading)
-    try:
-        count = write_rows(predictor.rows(examples, "predict"), output, form, predictor.labels)
-    except UnicodeDecodeError as error:
-        raise undecodable(error) from None
-    if output is not None:
-        print(f"{count:,} predictions in {output}", file=sys.stderr)
