@@ -119,7 +119,7 @@ def test_options_that_are_not_given_are_not_written() -> None:
     ("truncation", {"truncation": "my.py:T", "max_windows": 3}, "max_windows is for truncation = windows, found my"),
     ("features", {"lstm_hidden": 7}, "lstm_hidden is for head = bilstm, found linear; leave lstm_hidden out"),
     ("features", {"head_options": {"a": 1}}, "head_options is for head = my_file.py:MyClass, found linear"),
-    ("training", {"select": "f1"}, "input should be 'accuracy', 'macro_f1', 'loss' or 'last', found 'f1'"),
+    ("training", {"select": "f1"}, "give accuracy, macro_f1, loss or last, found 'f1'"),
 ])  # fmt: skip
 def test_a_setting_belongs_to_its_component(section: str, values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -131,8 +131,9 @@ def test_the_command_line_takes_them(
     ])  # fmt: skip
     # What a run was made with makes it again.
     assert not run(["finetune", "--config", f"{output}/config.toml", "--output", str(tmp_path / "again")])
-    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("run", "again")]
-    assert weights[0] == weights[1]
+    for file in ("head.safetensors", "encoder/model.safetensors"):
+        weights = [(tmp_path / name / "model" / file).read_bytes() for name in ("run", "again")]
+        assert weights[0] == weights[1]
 
 
 HALF_WIRED = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from doctune.cli import COMMANDS
 from doctune.config import to_toml
 from doctune.errors import ConfigError
 from doctune.settings import DataSettings, FinetuneSettings, TrainingSettings, dotted_fields, from_flat
@@ -125,3 +126,12 @@ def test_numbers_must_be_finite() -> None:
     for name in ("learning_rate", "weight_decay", "epsilon"):
         with pytest.raises(ConfigError, match=name):
             FinetuneSettings.build({**LEAST, "optimizer": {name: float("inf")}})
+
+
+def test_every_settings_class_has_a_json_schema() -> None:
+    """Editors and notebooks ask for it; a value with a check of its own must say what it is."""
+    for command in COMMANDS:
+        if command.settings is not None:
+            schema = command.settings().model_json_schema()
+            assert schema["properties"]
+            assert "title" in schema

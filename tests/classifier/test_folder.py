@@ -157,7 +157,7 @@ FORMATS = {
         },
     },
     2: {
-        "format": 2, "doctune": "0.2.0", "labels": ["neg", "pos", "so-so"],
+        "format": 2, "doctune": "0.2.0", "labels": ["neg", "pos", "so-so"], "answer": {"target": "single"},
         "truncation": {
             "truncation": "head+tail", "head_tokens": None, "max_seq_len": 64, "overlap": 0, "max_windows": None,
             "original_truncation": False,

@@ -54,7 +54,9 @@ def settings(tiny_encoder: Path, tasks: list[dict[str, Any]], tmp_path: Path) ->
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model" / "model.safetensors")
+    """All weights of a model, whether its head is transformers' own or has a file of its own."""
+    files = [load_file(file) for file in sorted((folder / "model").rglob("*.safetensors"))]
+    return {name: tensor for file in files for name, tensor in file.items()}
 
 
 def test_files_and_figures(settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,7 +105,7 @@ def test_the_config_repeats_the_run(settings: dict[str, Any], tmp_path: Path) ->
     run, again = tmp_path / "run", tmp_path / "again"
     assert read_toml(run / "config.toml")["continuation"] == {"epochs": 1.0, "learning_rate": 5e-4}
     doctune.multitask(run / "config.toml", output=str(again))
-    for folder in sorted(run.glob("*/*/model/model.safetensors")):
+    for folder in sorted(run.glob("*/*/model/**/*.safetensors")):
         assert folder.read_bytes() == (again / folder.relative_to(run)).read_bytes()
 
 
@@ -188,7 +190,7 @@ def test_killed_and_resumed(settings: dict[str, Any], tiny_encoder: Path, tmp_pa
         main([*arguments, "--output", str(killed), "--resume"])
     assert stopped.value.code == 0
     assert len(list(whole.glob("*/*/model"))) == 4
-    for file in whole.glob("*/*/model/model.safetensors"):
+    for file in whole.glob("*/*/model/**/*.safetensors"):
         assert (killed / file.relative_to(whole)).read_bytes() == file.read_bytes()
     ours, theirs = (json.loads((folder / "multitask.json").read_text())["tasks"] for folder in (killed, whole))
     for task in (*ours, *theirs):

@@ -26,7 +26,7 @@ ERRORS: dict[str, Callable[[], Exception]] = {
 READING, STEP = "doctune.store.build.write_shard", "doctune.training.loop._timed_step"
 EARLY = [
     *((command, READING) for command in ("finetune", "seeds", "compare", "multitask", "curve", "probe")),
-    ("finetune", STEP), ("multitask", STEP), ("pretrain", STEP), ("probe", "doctune.commands.probe.write_probe"),
+    ("finetune", STEP), ("multitask", STEP), ("pretrain", STEP), ("probe", "doctune.runs.probing.write_probe"),
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from doctune.runs import comparing, finetuning, multitasking
 from doctune.runs.data import read
 from doctune.runs.identity import Identity, documents_parts, file_content, folder_content, source_content
 from doctune.settings import DataSettings
+from doctune.targets import TargetSettings
 from doctune.text.tokenizer import TextTokenizer
 
 Start = Callable[..., Any]
@@ -313,4 +314,4 @@ def test_a_file_that_changes_while_it_is_read(
     encode = TextTokenizer.encode
     monkeypatch.setattr(TextTokenizer, "encode", lambda self, texts: (csv(word="other"), encode(self, texts))[1])
     with pytest.raises(DataError, match="changed while the documents were read"):
-        read(data, sources(data), tokenizer, tmp_path / "shards")
+        read(data, TargetSettings(), sources(data), tokenizer, tmp_path / "shards")

@@ -93,5 +93,5 @@ def test_a_kind_of_answer_is_a_target_and_a_link(
 
 
 def test_a_kind_that_is_not_there_is_said_with_those_that_are() -> None:
-    with pytest.raises(ConfigError, match="single, found 'severall'"):
+    with pytest.raises(ConfigError, match="target: give single, found 'severall'"):
         TargetSettings.build({"target": "severall"})

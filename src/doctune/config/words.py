@@ -55,6 +55,9 @@ def literals(kind: Any) -> tuple[Any, ...]:
 
 def allowed(field: FieldInfo) -> str:
     """What a setting takes: "a whole number from 1", "auto, fp32 or bf16"."""
+    names = [name for one in field.metadata for name in getattr(one, "options", ())]
+    if names:  # of components, or of kinds of answers
+        return _joined(names)
     limits = [limit for one in field.metadata for limit in _limits(one)]
     return _any_of(field.annotation, limits)
 
@@ -157,6 +160,10 @@ def _any_of(kind: Any, limits: Sequence[tuple[str, float]], several: bool = Fals
     words: list[str] = []
     for member in _parts(kind):
         words += [word for word in _one(member, limits, several) if word not in words]
+    return _joined(words)
+
+
+def _joined(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from doctune.config import Settings, did_you_mean
 from doctune.errors import ConfigError
@@ -129,11 +129,14 @@ class _Kind:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self.check)
 
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.options)}
+
     def check(self, value: Any) -> str:
         """The value itself, if it may stand here."""
-        if value not in KINDS:
-            raise ValueError(f"give {' or '.join(KINDS)}, found {value!r}")
-        return str(value)
+        if isinstance(value, str) and value in KINDS:
+            return value
+        raise PydanticKnownError("literal_error", {"expected": " or ".join(KINDS)})
 
 
 class TargetSettings(Settings):
