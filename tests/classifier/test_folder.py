@@ -175,7 +175,7 @@ def test_descriptions_of_every_format_are_read(number: int, tmp_path: Path) -> N
     (tmp_path / "doctune.json").write_text(json.dumps(FORMATS[number]))
     description = read_description(tmp_path)
     written = description.model_dump(mode="json")
-    assert written == {**FORMATS[number], "format": 2}
+    assert written == {"answer": {"target": "single"}, **FORMATS[number], "format": 2}
     sparse = {key: value for key, value in FORMATS[1].items() if key not in ("window_pooling", "head", "bilstm")}
     (tmp_path / "doctune.json").write_text(json.dumps({**sparse, "format": number}))
     assert read_description(tmp_path) == Description.build({**FORMATS[1], "format": 2})
