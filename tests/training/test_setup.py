@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +17,8 @@ from doctune.distributed import World
 from doctune.encoders.load import load_encoder
 from doctune.examples import Example
 from doctune.models.classifier import Classifier, build_classifier
-from doctune.settings import EncoderSettings, FinetuneSettings, OptimizerSettings, ScheduleSettings
+from doctune.settings import EncoderSettings, FinetuneSettings, OptimizerSettings
+from doctune.settings.components import names
 from doctune.store.build import build_shard
 from doctune.store.splits import Dataset, make_dataset
 from doctune.targets import SingleTarget
@@ -29,7 +30,7 @@ from doctune.training.log import MetricsLog
 from doctune.training.optim import make_optimizer, set_rates
 
 CPU = choose_device("cpu", "fp32")
-SCHEDULES = get_args(ScheduleSettings.model_fields["schedule"].annotation)
+SCHEDULES = names("schedule")
 
 
 @pytest.fixture(scope="module")
