@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 TEXTS = ["How far is it from Denver to Aspen ?", "What is an atom ?", "Who was the first man on the moon , and when ?"]
-AGREE = 1e-6
+# In bf16 a row's rounding depends on how a product is cut among threads.
+AGREE = {"fp32": 1e-6, "bf16": 1e-3, "auto": 1e-3}
 WORKER = """
 import json, statistics, sys, time
 import doctune
@@ -82,7 +83,7 @@ def main() -> None:
         pair for rows in zip(ours.probabilities, other.probabilities, strict=True) for pair in zip(*rows, strict=True)
     ]
     furthest = max(abs(a - b) for a, b in pairs)
-    if furthest > AGREE:
+    if furthest > AGREE[given.precision]:
         sys.exit(f"the probabilities differ by {furthest:g}, so nothing is timed")
     rounds = [(ours.median(given.calls), other.median(given.calls)) for _ in range(given.rounds + 1)][1:]
     ratios = sorted(a / b for a, b in rounds)

@@ -17,6 +17,8 @@ GRANULARITY = 32
 # Tokens of a packed row are filled up to a multiple of this, for the same reason: a product of a new shape has to be
 # compiled first, which costs a small encoder a tenth of its step.
 ROW_GRANULARITY = 64
+# And a short text that is answered by itself up to a multiple of this: there the products cost more than new shapes.
+ROW_GRANULARITY_OF_ONE_TEXT = 16
 # Elements of one bucket's score matrix: keeps a bucket's working set near the processor's caches.
 SCORES_PER_BUCKET = 1 << 22
 # A bucket has a price of its own, as high as that of so many more scores.
@@ -74,10 +76,12 @@ class Layout:
     def of(cls, batch: Batch, num_heads: int, rows: Tensor | None = None, fills: bool = False) -> Layout:
         """The layout of a batch, of whose highest layer only `rows` [Q] of the packed row are read, or all.
 
-        `fills`: the packed row will be filled up to a multiple of `ROW_GRANULARITY`.
+        `fills`: the packed row will be filled up to a multiple of `ROW_GRANULARITY`; see also that of one text.
         """
         device = batch.input_ids.device
-        filling = -batch.num_tokens % ROW_GRANULARITY if fills else 0
+        one_text = batch.num_tokens < ROW_GRANULARITY and torch.is_inference_mode_enabled()
+        granularity = ROW_GRANULARITY_OF_ONE_TEXT if one_text else ROW_GRANULARITY
+        filling = -batch.num_tokens % granularity if fills else 0
         top = None if rows is None else cls.plan(batch.lengths, num_heads, device, rows, filling)
         return replace(cls.plan(batch.lengths, num_heads, device, num_filling=filling), top=top)
 
