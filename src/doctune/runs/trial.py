@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from doctune.errors import ConfigError
 from doctune.metrics.choosing import Judged
-from doctune.own_code import is_place
 from doctune.pooling.windows import WindowPooling
 from doctune.settings import FinetuneSettings, OptimizerSettings, ScheduleSettings, TrainingSettings, TruncationSettings
 from doctune.settings.choices import Section
@@ -55,27 +54,27 @@ def try_components(settings: FinetuneSettings, hidden_size: int, num_layers: int
 def try_truncation(settings: TruncationSettings, own: Own = ()) -> None:
     """Whether the windows of a few texts are what their truncation must give."""
     part = choose("truncation", settings, own)
-    if not _is_own("truncation", settings):
+    if not part.is_own:
         return
     truncation = part.make()
     for length in (1, BUDGET, 3 * BUDGET + 1):
         windows = truncation.windows(np.arange(length, dtype=np.int32), BUDGET)
         sizes = [len(one) for one in windows]
         _expect(
-            "truncation", settings, bool(sizes) and all(0 < size <= BUDGET for size in sizes),
+            part, bool(sizes) and all(0 < size <= BUDGET for size in sizes),
             f"windows of 1 to {BUDGET} tokens for a text of {length} and a budget of {BUDGET}", sizes,
         )  # fmt: skip
         if not isinstance(truncation, SeveralWindows):
-            _expect("truncation", settings, len(sizes) == 1, "one window, since it has no `places`", sizes)
+            _expect(part, len(sizes) == 1, "one window, since it has no `places`", sizes)
             continue
         lengths = np.array([length])
         _expect(
-            "truncation", settings, [size for _, size in truncation.places(length, BUDGET)] == sizes,
+            part, [size for _, size in truncation.places(length, BUDGET)] == sizes,
             f"`places` as long as its windows, {sizes}", truncation.places(length, BUDGET),
         )  # fmt: skip
         counted = (int(truncation.numbers(lengths, BUDGET)[0]), int(truncation.tokens(lengths, BUDGET)[0]))
         _expect(
-            "truncation", settings, counted == (len(sizes), sum(sizes)),
+            part, counted == (len(sizes), sum(sizes)),
             f"{len(sizes)} from `numbers` and {sum(sizes)} from `tokens`", counted,
         )  # fmt: skip
 
@@ -83,30 +82,28 @@ def try_truncation(settings: TruncationSettings, own: Own = ()) -> None:
 def try_schedule(settings: ScheduleSettings) -> None:
     """Whether each step has a factor."""
     part = choose("schedule", settings)
-    if _is_own("schedule", settings):
+    if part.is_own:
         factor = part.make(warmup=settings.warmup, total_steps=STEPS)
         for step in range(STEPS):
             value = factor(step)
-            _expect("schedule", settings, _is_number(value), f"a number for step {step} of {STEPS}", value)
+            _expect(part, _is_number(value), f"a number for step {step} of {STEPS}", value)
 
 
 def try_optimizer(settings: OptimizerSettings) -> None:
     """Whether the optimiser is one of PyTorch's kind that moves a weight."""
     part = choose("optimizer", settings)
-    if not _is_own("optimizer", settings):
+    if not part.is_own:
         return
     weight = nn.Parameter(torch.ones(2, 2))
     groups = [{"params": [weight], "lr": 0.1, "base_lr": 0.1, "weight_decay": 0.0}]
     optimizer = part.make(
         groups=groups, betas=settings.betas, epsilon=settings.epsilon, max_grad_norm=settings.max_grad_norm,
     )  # fmt: skip
-    _expect(
-        "optimizer", settings, isinstance(optimizer, torch.optim.Optimizer), "a torch.optim.Optimizer", type(optimizer)
-    )
+    _expect(part, isinstance(optimizer, torch.optim.Optimizer), "a torch.optim.Optimizer", type(optimizer))
     weight.grad = torch.ones_like(weight)
     optimizer.step()
     optimizer.load_state_dict(optimizer.state_dict())
-    _expect("optimizer", settings, bool((weight != 1).all()), "a step that moves the weights", weight.tolist())
+    _expect(part, bool((weight != 1).all()), "a step that moves the weights", weight.tolist())
 
 
 def try_metric(settings: TrainingSettings) -> None:
@@ -114,54 +111,54 @@ def try_metric(settings: TrainingSettings) -> None:
     if settings.select in KINDS["select"].words:
         return
     part = choose("select", settings)
-    if _is_own("select", settings):
+    if part.is_own:
         probabilities, labels = np.array([[0.8, 0.2], [0.4, 0.6], [0.7, 0.3]]), np.array([0, 1, 1])
         figures = {"error_percent": 100 / 3, "accuracy": 2 / 3, "macro_f1": 2 / 3, "loss": 0.6}
         value = part.make()(Judged(probabilities, labels, ("a", "b"), figures))
-        _expect("select", settings, _is_number(value), "a number", value)
+        _expect(part, _is_number(value), "a number", value)
 
 
 def try_token_pooling(features: Section, hidden_size: int) -> None:
     """Whether a token pooling makes one vector of each sequence."""
     part = choose("token_pooling", features)
-    if _is_own("token_pooling", features):
-        pooled = _module("token_pooling", features, part, hidden_size=hidden_size)(*_states(hidden_size))
-        _expect_shape("token_pooling", features, pooled, (len(LENGTHS), hidden_size))
+    if part.is_own:
+        pooled = _module(part, hidden_size=hidden_size)(*_states(hidden_size))
+        _expect_shape(part, pooled, (len(LENGTHS), hidden_size))
 
 
 def _try_layer_pooling(features: Section, hidden_size: int, num_layers: int) -> int:
     """The size of the vectors that it makes."""
     part = choose("layer_pooling", features)
-    module = _module("layer_pooling", features, part, hidden_size=hidden_size, num_layers=num_layers)
-    size = _output_size("layer_pooling", features, module)
-    if _is_own("layer_pooling", features):
+    module = _module(part, hidden_size=hidden_size, num_layers=num_layers)
+    size = _output_size(part, module)
+    if part.is_own:
         pooled = module([torch.ones(len(LENGTHS), hidden_size)] * num_layers)
-        _expect_shape("layer_pooling", features, pooled, (len(LENGTHS), size))
+        _expect_shape(part, pooled, (len(LENGTHS), size))
     return size
 
 
 def _try_head(features: Section, size: int) -> int:
     part = choose("head", features)
-    if not _is_own("head", features):
+    if not part.is_own:
         return size
-    module = _module("head", features, part, hidden_size=size)
-    output_size = _output_size("head", features, module)
-    _expect_shape("head", features, module(*_states(size)), (len(LENGTHS), output_size))
+    module = _module(part, hidden_size=size)
+    output_size = _output_size(part, module)
+    _expect_shape(part, module(*_states(size)), (len(LENGTHS), output_size))
     return output_size
 
 
 def _try_window_pooling(features: Section, size: int) -> None:
     part = choose("window_pooling", features)
-    if not _is_own("window_pooling", features):
+    if not part.is_own:
         return
-    pooling = WindowPooling(_module("window_pooling", features, part, hidden_size=size)).eval()
+    pooling = WindowPooling(_module(part, hidden_size=size)).eval()
     x, states = _states(size)
     pooled, shares = (f(x, states.sequence_of, len(LENGTHS)) for f in (pooling, pooling.shares))
-    _expect_shape("window_pooling", features, pooled, (len(LENGTHS), size))
-    _expect_shape("window_pooling", features, shares, tuple(x.shape))
+    _expect_shape(part, pooled, (len(LENGTHS), size))
+    _expect_shape(part, shares, tuple(x.shape))
     sums = torch.zeros(len(LENGTHS), size).index_add(0, states.sequence_of, shares.float())
     _expect(
-        "window_pooling", features, torch.allclose(sums, pooled.float(), atol=1e-4),
+            part, torch.allclose(sums, pooled.float(), atol=1e-4),
         "shares that add up to the vector of a document", "others",
     )  # fmt: skip
 
@@ -172,37 +169,29 @@ def _states(size: int) -> tuple[Tensor, HiddenStates]:
     return x, HiddenStates((x,), bounds, torch.arange(len(LENGTHS)), len(LENGTHS))
 
 
-def _module(setting: str, section: Section, part: Part, **given: int) -> nn.Module:
+def _module(part: Part, **given: int) -> nn.Module:
     module = part.make(**given)
-    _expect(setting, section, isinstance(module, nn.Module), "a torch.nn.Module", type(module))
+    _expect(part, isinstance(module, nn.Module), "a torch.nn.Module", type(module))
     made: nn.Module = module
     return made
 
 
-def _output_size(setting: str, section: Section, module: nn.Module) -> int:
+def _output_size(part: Part, module: nn.Module) -> int:
     size = getattr(module, "output_size", None)
-    _expect(setting, section, isinstance(size, int), "output_size, the numbers of each of its vectors", size)
+    _expect(part, isinstance(size, int), "output_size, the numbers of each of its vectors", size)
     assert isinstance(size, int)
     return size
 
 
-def _expect_shape(setting: str, section: Section, value: object, shape: Sequence[int]) -> None:
+def _expect_shape(part: Part, value: object, shape: Sequence[int]) -> None:
     found = tuple(value.shape) if isinstance(value, Tensor) else type(value)
-    _expect(setting, section, found == tuple(shape), f"a tensor of shape {tuple(shape)}", found)
+    _expect(part, found == tuple(shape), f"a tensor of shape {tuple(shape)}", found)
 
 
-def _expect(setting: str, section: Section, fulfilled: bool, what: str, found: Any) -> None:
+def _expect(part: Part, fulfilled: bool, what: str, found: Any) -> None:
     if not fulfilled:
-        raise ConfigError(
-            f"{KINDS[setting].place}: {getattr(section, setting)} must give {what}, found {found}; docs/extending.md "
-            f"says what it must do"
-        )
+        raise ConfigError(f"{part.chosen_by} must give {what}, found {found}; docs/extending.md says what it must do")
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float, np.number)) and math.isfinite(value)
-
-
-def _is_own(setting: str, section: Section) -> bool:
-    name = getattr(section, setting)
-    return is_place(name) or KINDS[setting].component(name) is None

@@ -112,10 +112,15 @@ def component_settings(setting: str, section: Section, own: Own = ()) -> Setting
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A component that was chosen: the class that does the work, and its settings, if it has any."""
+    """A component that was chosen: the class that does the work, and its settings, if it has any.
+
+    `chosen_by` is the setting and what it says, for messages; `is_own`: the class is the user's own.
+    """
 
     made_of: type
     settings: Settings | None = None
+    chosen_by: str = ""
+    is_own: bool = False
 
     def make(self, **given: Any) -> Any:
         """An object of the class, from what its constructor asks for by name.
@@ -131,8 +136,11 @@ def choose(setting: str, section: Section | str, own: Own = ()) -> Part:
     if isinstance(section, str):
         component = KINDS[setting].component(section)
         return Part(implementation(setting, section, own), None if component is None else component())
-    name = getattr(section, setting)
-    return Part(implementation(setting, name, own), component_settings(setting, section, own))
+    kind, name = KINDS[setting], getattr(section, setting)
+    return Part(
+        implementation(setting, name, own), component_settings(setting, section, own), f"{kind.place}: {name}",
+        kind.component(name) is None,
+    )  # fmt: skip
 
 
 def check_class(kind: Kind, made_of: type, where: str, component: type[Component] | None = None) -> None:
