@@ -19,11 +19,11 @@ from torch import Tensor, nn
 import doctune
 from doctune.config import Settings
 from doctune.errors import ConfigError
-from doctune.runs.trial import try_components
+from doctune.runs.trial import try_parts
 from doctune.settings import FeatureFileSettings, FinetuneSettings, MultitaskSettings, PretrainSettings, dotted_fields
 from doctune.settings.components import KINDS, Component, LinearSettings, TokenPooling, WindowsSettings, names
 from doctune.settings.features import POOLED, WITHOUT_WEIGHTS
-from doctune.settings.implementations import choose, implementation, reads_windows
+from doctune.settings.implementations import choose, chosen_parts, implementation, reads_windows
 from doctune.tensors import HiddenStates
 
 EVERY = [(setting, name) for setting in KINDS for name in names(setting)]
@@ -182,7 +182,7 @@ def test_what_is_half_wired_fails_when_settings_are_read(
         "output": "o", "data": {"train": "t"}, "encoder": {"encoder": "e"}, "features": {"token_pooling": "scaled"},
     })  # fmt: skip
     with pytest.raises(ConfigError, match=message):
-        try_components(settings, 8, 1)
+        try_parts(chosen_parts(settings), 8, 1)
 
 
 def test_trying_a_component_draws_no_random_number() -> None:
@@ -190,5 +190,5 @@ def test_trying_a_component_draws_no_random_number() -> None:
                                        "features": {"layer_pooling": "attention"}})  # fmt: skip
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    try_components(settings, 8, 2)
+    try_parts(chosen_parts(settings), 8, 2)
     assert torch.equal(torch.get_rng_state(), before)

@@ -198,7 +198,7 @@ def open_encoder(settings: FeatureFileSettings, components: Sequence[str | type]
     own = own_classes(components)
     chosen_here = description is None or "truncation" in settings.truncation.model_fields_set
     truncation = (TruncationSettings if chosen_here else StoredTruncation).build(cut)
-    try_truncation(truncation, own)
+    try_truncation(choose("truncation", truncation, own))
     collator = make_collator(tokenizer, truncation, own)
     check_fit(tokenizer, shape, collator.max_seq_len, str(folder))
     device = choose_device(settings.device, settings.precision)
@@ -219,8 +219,8 @@ def open_encoder(settings: FeatureFileSettings, components: Sequence[str | type]
             .eval()
         )
     elif kind != "tokens":
-        try_token_pooling(settings.features, loaded.encoder.hidden_size)
         part = choose("token_pooling", settings.features)
+        try_token_pooling(part, loaded.encoder.hidden_size)
         pooling = part.make(hidden_size=loaded.encoder.hidden_size).eval()
         if any(True for _ in pooling.parameters()):
             raise ConfigError(f"features.token_pooling: {kind} has weights that were never trained; take another one")

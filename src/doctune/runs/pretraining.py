@@ -21,6 +21,7 @@ from doctune.runs.identity import pretraining_identity
 from doctune.runs.pretraining_job import PAPER_STEPS, Pretrained, PretrainingJob
 from doctune.runs.trial import try_optimizer, try_schedule
 from doctune.settings import PretrainSettings, from_flat
+from doctune.settings.implementations import chosen_parts
 from doctune.store.corpus import Corpus
 from doctune.text.extension import added_pieces
 from doctune.text.tokenizer import TextTokenizer
@@ -91,8 +92,9 @@ def with_defaults(settings: PretrainSettings) -> PretrainSettings:
         and (settings.training.tokens or settings.training.minutes)
     ):
         raise ConfigError("optimizer.optimizer: bert-adam counts steps; give the budget with --steps, or take adamw")
-    try_schedule(settings.schedule)
-    try_optimizer(settings.optimizer)
+    parts = chosen_parts(settings)
+    try_schedule(parts["schedule"])
+    try_optimizer(parts["optimizer"])
     return PretrainSettings.build(tree)
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from doctune.encoders.load import Shape, asked_layers, read_shape
 from doctune.encoders.resolve import resolve_encoder
 from doctune.errors import CheckpointError, ConfigError
-from doctune.runs.trial import try_components
+from doctune.runs.trial import try_parts
 from doctune.settings import FinetuneSettings
+from doctune.settings.implementations import chosen_parts, reads_windows
 from doctune.text.tokenizer import TextTokenizer
 from doctune.training.rates import default_learning_rate
 
@@ -25,13 +26,23 @@ def resolve(settings: FinetuneSettings) -> tuple[FinetuneSettings, Path, TextTok
         tree["truncation"]["max_seq_len"] = min(settings.truncation.max_seq_len, shape.max_seq_len)
     check_fit(tokenizer, shape, tree["truncation"]["max_seq_len"], str(folder))
     layers = asked_layers(settings.features.layers, shape.num_layers)  # told before hours of reading
-    try_components(settings, shape.hidden_size, len(layers))
+    try_parts(chosen_parts(settings), shape.hidden_size, len(layers))
+    _check_windows(settings)
     if settings.optimizer.learning_rate is None:
         on_fixed_states = settings.features.reads_tokens and settings.layerwise.freeze_encoder
         tree["optimizer"]["learning_rate"] = default_learning_rate(shape.hidden_size, on_fixed_states)
     if settings.features.token_pooling == "auto" and not settings.features.reads_tokens:
         tree["features"]["token_pooling"] = "mean" if _pools_by_mean(folder) else "pooler"
     return FinetuneSettings.build(tree), folder, tokenizer
+
+
+def _check_windows(settings: FinetuneSettings) -> None:
+    pooling, truncation = settings.features.window_pooling, settings.truncation.truncation
+    if pooling != "mean" and not reads_windows(truncation):
+        raise ConfigError(
+            f"features.window_pooling: {pooling} is for documents of several windows, and {truncation} makes one of "
+            f"each; leave it out"
+        )
 
 
 def _pools_by_mean(folder: Path) -> bool:

@@ -6,7 +6,7 @@ What is half wired fails here in one line, and not after hours. Doctune's own co
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,7 @@ from torch import Tensor, nn
 from doctune.errors import ConfigError
 from doctune.metrics.choosing import Judged
 from doctune.pooling.windows import WindowPooling
-from doctune.settings import FinetuneSettings, OptimizerSettings, ScheduleSettings, TrainingSettings, TruncationSettings
-from doctune.settings.choices import Section
-from doctune.settings.components import KINDS
-from doctune.settings.implementations import Own, Part, choose, reads_windows
+from doctune.settings.implementations import Part
 from doctune.tensors import HiddenStates
 from doctune.text.truncation import SeveralWindows
 
@@ -27,33 +24,26 @@ LENGTHS = (1, 4, 2)
 BUDGET, STEPS = 10, 20
 
 
-def try_components(settings: FinetuneSettings, hidden_size: int, num_layers: int) -> None:
+def try_parts(parts: Mapping[str, Part], hidden_size: int, num_layers: int) -> None:
     """Try all components that a fine-tuning chooses; `ConfigError` says in one line what one of them lacks.
 
     `hidden_size` and `num_layers` are what the encoder will give.
     """
-    features = settings.features
-    try_truncation(settings.truncation)
-    try_schedule(settings.schedule)
-    try_optimizer(settings.optimizer)
-    try_metric(settings.training)
+    try_truncation(parts["truncation"])
+    try_schedule(parts["schedule"])
+    try_optimizer(parts["optimizer"])
+    if "select" in parts:
+        _try_metric(parts["select"])
     with torch.random.fork_rng():
-        size = _try_layer_pooling(features, hidden_size, num_layers)
-        if features.reads_tokens:
-            size = _try_head(features, size)
-        elif features.token_pooling != "auto":
-            try_token_pooling(features, hidden_size)
-        _try_window_pooling(features, size)
-    if features.window_pooling != "mean" and not reads_windows(settings.truncation.truncation):
-        raise ConfigError(
-            f"features.window_pooling: {features.window_pooling} is for documents of several windows, and "
-            f"{settings.truncation.truncation} makes one of each; leave it out"
-        )
+        size = _try_layer_pooling(parts["layer_pooling"], hidden_size, num_layers)
+        size = _try_head(parts["head"], size)
+        if "token_pooling" in parts:
+            try_token_pooling(parts["token_pooling"], hidden_size)
+        _try_window_pooling(parts["window_pooling"], size)
 
 
-def try_truncation(settings: TruncationSettings, own: Own = ()) -> None:
+def try_truncation(part: Part) -> None:
     """Whether the windows of a few texts are what their truncation must give."""
-    part = choose("truncation", settings, own)
     if not part.is_own:
         return
     truncation = part.make()
@@ -79,25 +69,23 @@ def try_truncation(settings: TruncationSettings, own: Own = ()) -> None:
         )  # fmt: skip
 
 
-def try_schedule(settings: ScheduleSettings) -> None:
+def try_schedule(part: Part) -> None:
     """Whether each step has a factor."""
-    part = choose("schedule", settings)
     if part.is_own:
-        factor = part.make(warmup=settings.warmup, total_steps=STEPS)
+        factor = part.make(warmup=0.1, total_steps=STEPS)
         for step in range(STEPS):
             value = factor(step)
             _expect(part, _is_number(value), f"a number for step {step} of {STEPS}", value)
 
 
-def try_optimizer(settings: OptimizerSettings) -> None:
+def try_optimizer(part: Part) -> None:
     """Whether the optimiser is one of PyTorch's kind that moves a weight."""
-    part = choose("optimizer", settings)
     if not part.is_own:
         return
     weight = nn.Parameter(torch.ones(2, 2))
     groups = [{"params": [weight], "lr": 0.1, "base_lr": 0.1, "weight_decay": 0.0}]
     optimizer = part.make(
-        groups=groups, betas=settings.betas, epsilon=settings.epsilon, max_grad_norm=settings.max_grad_norm,
+        groups=groups, betas=(0.9, 0.999), epsilon=1e-6, max_grad_norm=1.0,
     )  # fmt: skip
     _expect(part, isinstance(optimizer, torch.optim.Optimizer), "a torch.optim.Optimizer", type(optimizer))
     weight.grad = torch.ones_like(weight)
@@ -106,11 +94,8 @@ def try_optimizer(settings: OptimizerSettings) -> None:
     _expect(part, bool((weight != 1).all()), "a step that moves the weights", weight.tolist())
 
 
-def try_metric(settings: TrainingSettings) -> None:
+def _try_metric(part: Part) -> None:
     """Whether the metric gives a number."""
-    if settings.select in KINDS["select"].words:
-        return
-    part = choose("select", settings)
     if part.is_own:
         probabilities, labels = np.array([[0.8, 0.2], [0.4, 0.6], [0.7, 0.3]]), np.array([0, 1, 1])
         figures = {"error_percent": 100 / 3, "accuracy": 2 / 3, "macro_f1": 2 / 3, "loss": 0.6}
@@ -118,17 +103,15 @@ def try_metric(settings: TrainingSettings) -> None:
         _expect(part, _is_number(value), "a number", value)
 
 
-def try_token_pooling(features: Section, hidden_size: int) -> None:
+def try_token_pooling(part: Part, hidden_size: int) -> None:
     """Whether a token pooling makes one vector of each sequence."""
-    part = choose("token_pooling", features)
     if part.is_own:
         pooled = _module(part, hidden_size=hidden_size)(*_states(hidden_size))
         _expect_shape(part, pooled, (len(LENGTHS), hidden_size))
 
 
-def _try_layer_pooling(features: Section, hidden_size: int, num_layers: int) -> int:
+def _try_layer_pooling(part: Part, hidden_size: int, num_layers: int) -> int:
     """The size of the vectors that it makes."""
-    part = choose("layer_pooling", features)
     module = _module(part, hidden_size=hidden_size, num_layers=num_layers)
     size = _output_size(part, module)
     if part.is_own:
@@ -137,8 +120,7 @@ def _try_layer_pooling(features: Section, hidden_size: int, num_layers: int) -> 
     return size
 
 
-def _try_head(features: Section, size: int) -> int:
-    part = choose("head", features)
+def _try_head(part: Part, size: int) -> int:
     if not part.is_own:
         return size
     module = _module(part, hidden_size=size)
@@ -147,8 +129,7 @@ def _try_head(features: Section, size: int) -> int:
     return output_size
 
 
-def _try_window_pooling(features: Section, size: int) -> None:
-    part = choose("window_pooling", features)
+def _try_window_pooling(part: Part, size: int) -> None:
     if not part.is_own:
         return
     pooling = WindowPooling(_module(part, hidden_size=size)).eval()

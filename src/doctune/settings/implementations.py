@@ -143,6 +143,16 @@ def choose(setting: str, section: Section | str, own: Own = ()) -> Part:
     )  # fmt: skip
 
 
+def chosen_parts(settings: Settings) -> dict[str, Part]:
+    """The components that all sections of a run's settings choose, by setting; none where a mere word stands."""
+    parts: dict[str, Part] = {}
+    for setting, kind in KINDS.items():
+        section = getattr(settings, kind.section, None)
+        if isinstance(section, Section) and getattr(section, setting) not in kind.words:
+            parts[setting] = choose(setting, section)
+    return parts
+
+
 def check_class(kind: Kind, made_of: type, where: str, component: type[Component] | None = None) -> None:
     """Whether a class has all that its kind needs; one line says what is missing.
 
