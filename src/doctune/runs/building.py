@@ -16,34 +16,31 @@ from doctune.heads.links import LINKS
 from doctune.models.classifier import Classifier, build_classifier
 from doctune.runs.data import Prepared
 from doctune.runs.evaluation import Evaluated
-from doctune.settings import FinetuneSettings
-from doctune.settings.implementations import choose, reads_windows
+from doctune.settings import FinetuneSettings, TrainingSettings
+from doctune.settings.implementations import chosen_parts, reads_windows
 from doctune.store.splits import Dataset
 from doctune.version import __version__
 
 
 def make_classifier(settings: FinetuneSettings, loaded: Loaded, prepared: Prepared) -> Classifier:
     """The classifier that the settings describe, on a loaded encoder; new layers come of the current random state."""
-    features, training = settings.features, settings.training
+    training, target = settings.training, prepared.target
+    weights = class_weights(training, prepared.train)
+    parts, several = chosen_parts(settings), reads_windows(settings.truncation.truncation)
     model = build_classifier(
-        loaded,
-        "auto" if features.reads_tokens else choose("token_pooling", features),
-        choose("layer_pooling", features),
-        prepared.target.num_outputs,
-        LINKS[prepared.target.link](class_weights(settings, prepared.train), training.label_smoothing),
-        settings.encoder.dropout,
-        choose("window_pooling", features) if reads_windows(settings.truncation.truncation) else None,
-        choose("head", features),
-    )
+        loaded, parts.get("token_pooling", "auto"), parts["layer_pooling"], target.num_outputs,
+        LINKS[target.link](weights, training.label_smoothing), settings.encoder.dropout,
+        parts["window_pooling"] if several else None, parts["head"],
+    )  # fmt: skip
     model.windows_per_pass = training.windows_per_pass or model.windows_per_pass
     if training.gradient_checkpointing and not model.encoder.recompute_activations():
         raise ConfigError(f"training.gradient_checkpointing: {loaded.config.model_type} does not support it")
     return model
 
 
-def class_weights(settings: FinetuneSettings, train_set: Dataset) -> torch.Tensor | None:
+def class_weights(training: TrainingSettings, train_set: Dataset) -> torch.Tensor | None:
     """Weights [C]: none, the numbers given, or "balanced": D / (C * documents of the class), as scikit-learn has it."""
-    chosen = settings.training.class_weights
+    chosen = training.class_weights
     if chosen == "none":
         return None
     counts = np.array(list(train_set.per_class().values()), float)

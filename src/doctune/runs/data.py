@@ -65,10 +65,11 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """What was read, by split, tokenised; `left_out_empty` counts documents without text."""
+    """What was read, by split, tokenised; `left_out_empty` counts documents without text, `title` names them."""
 
     sets: dict[str, Dataset]
     left_out_empty: dict[str, int]
+    title: str
 
 
 def read(
@@ -81,7 +82,7 @@ def read(
     again. Of several processes the first does that, and the others open its shards. Raises `DataError` for anything
     wrong with a file or its labels, or for one that changes while it is read.
     """
-    place = folder if data.cache is None else Path(data.cache).expanduser()
+    title, place = data_title(data), folder if data.cache is None else Path(data.cache).expanduser()
 
     def build() -> Record:
         key = documents_key(data, found, tokenizer)
@@ -108,7 +109,7 @@ def read(
     for split, dataset in sets.items():
         if unseen := dataset.unseen():
             print(unseen_line(split, unseen), file=sys.stderr)
-    return Documents(sets, empty)
+    return Documents(sets, empty, title)
 
 
 def documents_key(data: DataSettings, found: dict[str, Source], tokenizer: TextTokenizer) -> str:
@@ -151,7 +152,7 @@ def split(settings: FinetuneSettings, documents: Documents, seed: int) -> Prepar
         how = f"held out, {100 * data.validation_fraction:g} % of {of_what}, stratified{together}"
     chosen_from = None if data.train_examples is None else len(whole)
     test, all_test = _few(documents.sets.get("test"), data.test_examples)
-    return Prepared(train, validation, test, documents.left_out_empty, how, data_title(data), chosen_from, all_test)
+    return Prepared(train, validation, test, documents.left_out_empty, how, documents.title, chosen_from, all_test)
 
 
 def _few(test: Dataset | None, wanted: int | None) -> tuple[Dataset | None, int | None]:

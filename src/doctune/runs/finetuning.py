@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from doctune.readers import sources
 from doctune.report.finetuning import write_report
 from doctune.runs import reporting
 from doctune.runs.context import RunContext
-from doctune.runs.data import Documents, Prepared, read, split
+from doctune.runs.data import Documents, read, split
 from doctune.runs.directory import FINETUNE, MODEL, SHARDS, RunDirectory, finished, remove_checkpoint
 from doctune.runs.fit import SeedRun, fit
 from doctune.runs.identity import run_identity
@@ -69,7 +70,7 @@ def _run(settings: FinetuneSettings, command: str, resume: bool, documents: Docu
             reports[folder.name] = _seed(one, context, f"seed {seed} ({len(reports) + 1} of {count})")
         if count == 1:
             return reports[place.output.name]
-        return _all_seeds(place.output, settings, reports, prepared, world)
+        return _all_seeds(place.output, settings.training.select, reports, list(prepared), world)
 
 
 def _seed(one: SeedRun, context: RunContext, which: str) -> Report:
@@ -90,13 +91,11 @@ def _seed(one: SeedRun, context: RunContext, which: str) -> Report:
     return report
 
 
-def _all_seeds(
-    output: Path, settings: FinetuneSettings, reports: dict[str, Report], prepared: dict[int, Prepared], world: World
-) -> Report:
+def _all_seeds(output: Path, select: str, reports: dict[str, Report], seeds: Sequence[int], world: World) -> Report:
     """The report of all seeds, beside the model and the predictions of the best."""
     each = list(reports.values())
-    best = reporting.best_seed(each, settings.training.select)
-    report = reporting.several(each, list(prepared), list(reports), best)
+    best = reporting.best_seed(each, select)
+    report = reporting.several(each, seeds, list(reports), best)
     if world.main:
         folder = output / list(reports)[best]
         link_model(folder / MODEL, output / MODEL)

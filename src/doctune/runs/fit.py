@@ -86,6 +86,7 @@ def fit(one: SeedRun, context: RunContext) -> Fitted:
     torch.manual_seed(seeding.derive(one.seed, "new layers"))
     loaded = load_encoder(context.encoder, settings.encoder, settings.features.layers)
     model = make_classifier(settings, loaded, prepared).to(context.device.torch)
+    description = description_of(settings, model, prepared)
     if one.start is not None:
         load_weights(model, loaded.config.model_type, one.start)
     feed = DocumentFeed(prepared.train, collator, settings.training, one.seed)
@@ -112,9 +113,7 @@ def fit(one: SeedRun, context: RunContext) -> Fitted:
         log.write(kind="test", **target.headline(judged.test))
     if world.main:
         write_predictions(one.folder / "predictions.jsonl", prepared.judged, judged.probabilities, judged.windows)
-        save_model(
-            model, loaded.config, description_of(settings, model, prepared), context.tokenizer, one.folder / MODEL
-        )
+        save_model(model, loaded.config, description, context.tokenizer, one.folder / MODEL)
         write_model_card(one.folder / MODEL, settings, prepared, judged)
     return Fitted(
         one.seed, one.folder, outcome, judged.validation, judged.test, judged.probabilities, judged.windows, rates,

@@ -24,10 +24,10 @@ def resolve(settings: FinetuneSettings) -> tuple[FinetuneSettings, Path, TextTok
     if "max_seq_len" not in settings.truncation.model_fields_set:
         # The default is the paper's, or all that a smaller encoder has.
         tree["truncation"]["max_seq_len"] = min(settings.truncation.max_seq_len, shape.max_seq_len)
+    _check_windows(settings)
     check_fit(tokenizer, shape, tree["truncation"]["max_seq_len"], str(folder))
     layers = asked_layers(settings.features.layers, shape.num_layers)  # told before hours of reading
     try_parts(chosen_parts(settings), shape.hidden_size, len(layers))
-    _check_windows(settings)
     if settings.optimizer.learning_rate is None:
         on_fixed_states = settings.features.reads_tokens and settings.layerwise.freeze_encoder
         tree["optimizer"]["learning_rate"] = default_learning_rate(shape.hidden_size, on_fixed_states)
