@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from doctune.cli import COMMANDS
-from doctune.config import to_toml
+from doctune.config import merge, to_toml
 from doctune.errors import ConfigError
 from doctune.settings import DataSettings, FinetuneSettings, TrainingSettings, dotted_fields, from_flat
 
@@ -135,3 +135,14 @@ def test_every_settings_class_has_a_json_schema() -> None:
             schema = command.settings().model_json_schema()
             assert schema["properties"]
             assert "title" in schema
+
+
+@pytest.mark.parametrize(
+    "tree", [{"data": {"text": True}}, {"data": {"label": False}}, {"training": {"epochs": True}},
+             {"training": {"class_weights": [True, False]}}, {"features": {"layers": []}}, {"data": {"text": []}}],
+)  # fmt: skip
+def test_true_is_no_number_and_no_list_is_empty(tree: dict[str, Any]) -> None:
+    """Python takes True for 1, which would be the second column."""
+    whole = {"output": "o", "data": {"train": "a.csv"}, "encoder": {"encoder": "e"}}
+    with pytest.raises(ConfigError, match="give"):
+        FinetuneSettings.build(merge(whole, tree))

@@ -36,8 +36,10 @@ class Device:
 def choose_device(device: str = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto") -> Device:
     """The device that the settings name; auto takes a GPU if there is one, and bf16 where the processor has it.
 
-    Raises `ConfigError` for a device that is not there.
+    Raises `ConfigError` for a device that is not there, or a precision that is none.
     """
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ConfigError(f"training.precision: give auto, fp32 or bf16, found {precision!r}")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

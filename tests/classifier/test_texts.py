@@ -13,7 +13,8 @@ import pytest
 
 from doctune.classifier.predictor import Predictor
 from doctune.classifier.texts import as_examples, tokenise
-from doctune.errors import DataError
+from doctune.devices import choose_device
+from doctune.errors import ConfigError, DataError
 from doctune.examples import Example
 from doctune.store.build import build_shard
 from doctune.store.splits import make_dataset
@@ -110,3 +111,19 @@ def test_a_text_writes_nothing(predictor: Predictor, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(tempfile, name, refuse)
     monkeypatch.setattr("pyarrow.OSFile", refuse)
     assert predictor.predict("a film") in predictor.labels
+
+
+def test_rows_take_what_predict_takes(predictor: Predictor) -> None:
+    texts = ["the film is great", ("the film", "is awful")]
+    rows = list(predictor.rows(texts))
+    assert [row["label"] for row in rows] == predictor.predict(texts)
+    assert [row["id"] for row in rows] == ["0", "1"]
+    for wrong in ([None], None, b"abc", "one text"):
+        with pytest.raises(DataError, match="texts"):
+            list(predictor.rows(wrong))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "FP32", None])
+def test_a_precision_that_is_none_is_refused(precision: str, predictor: Predictor) -> None:
+    with pytest.raises(ConfigError, match="give auto, fp32 or bf16, found"):
+        choose_device("cpu", precision)  # type: ignore[arg-type]

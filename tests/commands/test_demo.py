@@ -96,20 +96,33 @@ def test_validation_and_test_share_no_module_with_training_or_each_other(
         assert {module.partition(".")[0] for module in modules} == set(libraries)
 
 
-def test_an_older_demo_is_replaced(cli: Callable[..., Any], tmp_path: Path) -> None:
-    folder = tmp_path / "demo"
-    (folder / "compare").mkdir(parents=True)
-    (folder / "demo.json").write_text("{}")
-    assert cli("demo", "--encoder", "./nowhere", "--output", folder).error.startswith("./nowhere: no such folder")
-    assert not folder.exists()
-
-
-def test_a_killed_demo_is_replaced(cli: Callable[..., Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_older_demo_is_replaced_once_all_is_well(
+    killed: bool, cli: Callable[..., Any], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("doctune.commands.demo._fine_tune", lambda *_: None)
     folder = tmp_path / "demo"
     (folder / "shards").mkdir(parents=True)
-    (folder / "config.toml").write_text('[data]\ndataset = "pydocs"\n')
+    name, content = ("environment.json", '{"command": "doctune demo"}') if killed else ("demo.json", "{}")
+    (folder / name).write_text(content)
     assert cli("demo", "--encoder", "./nowhere", "--output", folder).error.startswith("./nowhere: no such folder")
+    assert (folder / name).is_file()
+    cli("demo", "--encoder", tiny_encoder, "--output", folder)
     assert not folder.exists()
+
+
+def test_a_run_of_the_users_own_on_the_same_data_is_no_demo(
+    cli: Callable[..., Any], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    for command, also in (("doctune finetune --dataset pydocs", "model"), ("doctune demo", "thesis.txt")):
+        folder = tmp_path / also
+        folder.mkdir()
+        (folder / "config.toml").write_text('[data]\ndataset = "pydocs"\n')
+        (folder / "environment.json").write_text(f'{{"command": "{command}"}}')
+        (folder / also).write_text("mine")
+        error = cli("demo", "--encoder", tiny_encoder, "--output", folder).error
+        assert "holds something other than an older demo" in error
+        assert (folder / also).read_text() == "mine"
 
 
 def test_what_is_no_demo_stays(cli: Callable[..., Any], tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ class TrainingColumns(Settings):
     dataset: str | None = None
     own_reader: str | None = None
     header: bool = True
-    text: tuple[Column, ...] = ("text",)
+    text: tuple[Column, ...] = Field(("text",), min_length=1)
     text_pair: Column | None = None
     join: str = " "
     label: Column = "label"
@@ -118,10 +118,10 @@ class Description(Section):
 
     format: Literal[2] = 2
     doctune: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = Field(min_length=2)
     answer: dict[str, Any] = Field({"target": "single"}, description="what an answer is, beside the labels")
     truncation: StoredTruncation
-    layers: tuple[int, ...] = Field(description="encoder layers used, from 0")
+    layers: tuple[int, ...] = Field(description="encoder layers used, from 0", min_length=1)
     num_layers: int = Field(description="layers that the encoder had before those above the highest one used were cut")
     layer_pooling: Annotated[str, stored("layer_pooling")]
     token_pooling: Annotated[str, stored("token_pooling", after=("tokens",))]
@@ -187,6 +187,15 @@ def _reads_last_layer(model: Classifier) -> bool:
 
 def who_loads(folder: Path) -> str:
     """One line about what can load a model's folder."""
+    description = read_description(folder)
+    chosen = [
+        (kind, description.truncation if kind.section == "truncation" else description) for kind in KINDS.values()
+    ]
+    names = [getattr(section, kind.setting, None) for kind, section in chosen]
+    own = [name for (kind, _), name in zip(chosen, names, strict=True)
+           if name is not None and name not in kind.words and kind.component(name) is None]  # fmt: skip
+    if own:
+        return f"doctune alone, with the classes of your own that it is made of: --components for {', '.join(own)}"
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if config["model_type"] != CLASSIFIER_TYPE:
         if config["architectures"][0].endswith("ForSequenceClassification"):
@@ -292,7 +301,7 @@ def read_description(folder: Path) -> Description:
         raise CheckpointError(f"{folder}: no {DESCRIPTION}, so not a model that doctune finetune made{hint}")
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged: not JSON ({error})") from None
     if not isinstance(tree, dict) or type(tree.get("format")) is not int or tree["format"] < 1:
         raise CheckpointError(f"{path}: damaged: expected an object with a format, 1 to {FORMAT}")

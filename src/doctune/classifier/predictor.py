@@ -16,7 +16,7 @@ from doctune.batches.collate import Collator, TokenisedDocuments, make_collator
 from doctune.batches.plan import sorted_plan
 from doctune.classifier.folder import DESCRIPTION, Description, load_model
 from doctune.classifier.forks import answering
-from doctune.classifier.texts import Text, as_examples, tokenise
+from doctune.classifier.texts import Text, as_examples, each_example, tokenise
 from doctune.devices import Device, choose_device
 from doctune.distributed import World
 from doctune.encoders.resolve import encoder_in
@@ -191,12 +191,13 @@ class Predictor:
         decided = self.target.decide(answer.probabilities)
         return [None if place in answer.empty else self.target.text(one) for place, one in enumerate(decided)]
 
-    def rows(self, examples: Iterable[Example], what: str | None = None) -> Iterator[dict[str, Any]]:
+    def rows(self, examples: Iterable[Example | Text], what: str | None = None) -> Iterator[dict[str, Any]]:
         """One dict a document, in order: id, label, probability, probabilities; windows where there are several.
 
-        A document without any token has neither label nor probability, and `empty` is true.
+        A document without any token has neither label nor probability, and `empty` is true. The ids of texts are their
+        places, from "0". Raises `DataError` that names the place of what is no text.
         """
-        waiting = iter(examples)
+        waiting = each_example(examples)
         while part := list(islice(waiting, DOCUMENTS_AT_A_TIME)):
             answer = self._answer(part, what)
             yield from prediction_rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +24,16 @@ def as_examples(texts: Iterable[Text]) -> list[Example]:
 
     Raises `DataError` that names the place of whatever is neither a text nor a pair of texts.
     """
+    return list(each_example(texts))
+
+
+def each_example(texts: Iterable[Example | Text]) -> Iterator[Example]:
+    """As `as_examples`, one after the other; what is an example already stays as it is."""
     table = hasattr(texts, "columns")  # going through a data frame gives the names of its columns
     if isinstance(texts, str | bytes | bytearray | Mapping) or table or not isinstance(texts, Iterable):
         hint = "; give one of its columns" if table else ""
         raise DataError(f"texts: found {_shown(texts)}, expected a list of texts or of pairs of texts{hint}")
-    return [_example(text, place) for place, text in enumerate(texts)]
+    return (text if isinstance(text, Example) else _example(text, place) for place, text in enumerate(texts))
 
 
 def _example(text: Any, place: int) -> Example:

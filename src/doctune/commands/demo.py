@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,11 @@ from doctune.errors import ConfigError
 TINY = "tiny"
 RECIPE: dict[str, Any] = {"epochs": 3}
 SMOKE: dict[str, Any] = {"epochs": 0.1}
+# What a run of the demo makes, finished or killed.
+OF_A_DEMO = frozenset({
+    "config.toml", "environment.json", "identity.json", "metrics.jsonl", "predictions.jsonl", "report.json",
+    "report.html", "model", "shards", "checkpoint", "tensorboard",
+})  # fmt: skip
 
 
 def demo(encoder: str, output: str, smoke: bool, command: str) -> None:
@@ -22,7 +28,13 @@ def demo(encoder: str, output: str, smoke: bool, command: str) -> None:
     """
     from doctune.commands import demo_tiny
 
-    _clear(Path(output))
+    older = _is_older_demo(Path(output))
+    if encoder != TINY:
+        from doctune.encoders.resolve import resolve_encoder
+
+        resolve_encoder(encoder, None)  # before an older demo goes
+    if older:
+        shutil.rmtree(output)
     print("data: docstrings of installed Python libraries; the task: which library is it from?")
     if encoder == TINY:
         demo_tiny.demo(output, smoke, command)
@@ -53,19 +65,23 @@ def _fine_tune(encoder: str, output: str, smoke: bool, command: str) -> None:
     print(f"try it:  echo 'Return the shortest path between two nodes.' | doctune predict {folder / 'model'} -")
 
 
-def _clear(folder: Path) -> None:
-    """Make room for the demo, but only where an older demo is, finished or killed."""
+def _is_older_demo(folder: Path) -> bool:
+    """Whether the folder holds an older demo, finished or killed; `ConfigError` if it holds anything else."""
     if not folder.exists() or not any(folder.iterdir()):
-        return
+        return False
     from doctune.commands.demo_tiny import MARK
-    from doctune.config import read_toml
-    from doctune.settings import EMBEDDED_DATASET
 
-    config = folder / "config.toml"
-    data = read_toml(config).get("data", {}) if config.is_file() else {}
-    if data.get("dataset") != EMBEDDED_DATASET and not (folder / MARK).is_file():
-        raise ConfigError(f"output: {folder} holds something other than an older demo; give another --output")
-    shutil.rmtree(folder)
+    facts = folder / "environment.json"
+    try:
+        command = str(json.loads(facts.read_text(encoding="utf-8")).get("command"))
+    except (OSError, ValueError, AttributeError):
+        command = ""
+    tiny = (folder / MARK).is_file()
+    others = sorted(path.name for path in folder.iterdir() if not tiny and path.name not in OF_A_DEMO)
+    if others or not (tiny or command.startswith("doctune demo")):
+        what = f" ({', '.join(others[:5])})" if others else ""
+        raise ConfigError(f"output: {folder} holds something other than an older demo{what}; give another --output")
+    return True
 
 
 def _run(call: Call) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Self
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
-from doctune.config.words import did_you_mean, explain, is_list, literals
+from doctune.config.words import allowed, did_you_mean, explain, is_list, literals, takes_truth
 from doctune.errors import ConfigError
 from doctune.files import write_text
 
@@ -45,7 +45,11 @@ class Settings(BaseModel):
     @classmethod
     def _one_makes_a_list(cls, value: Any, info: ValidationInfo) -> Any:
         """Where a setting is a list, one value is a list of one; where a word may stand in its place, it may."""
-        kind = cls.model_fields[info.field_name or ""].annotation
+        field = cls.model_fields[info.field_name or ""]
+        kind = field.annotation
+        parts = value if isinstance(value, (list, tuple)) else (value,)
+        if any(isinstance(part, bool) for part in parts) and not takes_truth(kind):
+            raise ValueError(f"give {allowed(field)}, found {value!r}")  # Python takes True for 1
         if not is_list(kind) or value is None:
             return value
         several = isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping, BaseModel))

@@ -43,6 +43,11 @@ def is_list(kind: Any) -> bool:
     return any(typing.get_origin(member) is tuple for member in _members(kind))
 
 
+def takes_truth(kind: Any) -> bool:
+    """Whether a value of this type may be true or false, or anything at all."""
+    return any(member in (bool, Any) or typing.get_origin(member) is dict for member in _members(kind))
+
+
 def literals(kind: Any) -> tuple[Any, ...]:
     """The words that may stand for a value of this type."""
     return tuple(

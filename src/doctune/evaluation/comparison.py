@@ -339,4 +339,11 @@ def encoder_warnings(base: FinishedRun, adapted: Sequence[FinishedRun]) -> list[
         "the tokenizer finds other documents empty than that of the base encoder, so training was not on quite the "
         "same.": [run.name for run in adapted if run.report["data"]["left_out_empty"] != left_out],
     }
-    return [f"{', '.join(names)}: {warning}" for warning, names in about.items() if names]
+    warnings = [f"{', '.join(names)}: {warning}" for warning, names in about.items() if names]
+    judged = Metrics.from_json(base.report["test"] or base.report["validation"])
+    if judged.unseen:
+        warnings.append(
+            f"Of the {judged.count:,} documents that were judged {judged.unseen:,} are of classes that training lacks, "
+            f"and count as errors for every encoder."
+        )
+    return warnings

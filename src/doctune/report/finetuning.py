@@ -27,10 +27,10 @@ summary_table = PAGE.text
 
 
 def write_report(run_dir: Path, report: Report) -> None:
-    """Write `report.json` and the self-contained page `report.html` into `run_dir`.
+    """Write the self-contained page `report.html` and then `report.json`, which says that all is there, into `run_dir`.
 
     A number that is not finite (the loss of a run that diverged) becomes null, which the page shows as a dash.
     """
     safe = writable(report)
-    write_json(run_dir / "report.json", safe)
     write_text(run_dir / "report.html", render_html(safe))
+    write_json(run_dir / "report.json", safe)

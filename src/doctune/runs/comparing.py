@@ -165,7 +165,8 @@ def finished_run(one: Planned, base_given: bool = False) -> Report | None:
     path, config = one.folder / directory.REPORT, one.folder / directory.CONFIG
     if not path.is_file() or not config.is_file():
         return None
-    directory.check_same(one.settings, config, FINETUNE.free)
+    leave_out = "compare with the same settings, or leave --base-run out" if base_given else None
+    directory.check_same(one.settings, config, FINETUNE.free, leave_out)
     there, wanted = read_toml(config).get("training", {}).get("seeds", 1), one.settings.training.seeds
     if there > wanted:
         raise ConfigError(

@@ -263,26 +263,24 @@ def not_empty(output: Path, begun: str | None) -> ConfigError:
     return ConfigError(f"output: {output} is not empty; give a new directory, {ways}")
 
 
-def check_same(settings: Settings, path: Path, free: Free) -> None:
+def check_same(settings: Settings, path: Path, free: Free, instead: str | None = None) -> None:
     """A run that is gone on with must have the settings that it began with, but for those that are `free` to change.
 
-    Both are compared as plain values: nothing that a file names is loaded.
+    Both are compared as plain values: nothing that a file names is loaded. `instead` is what the error tells to do.
     """
+    instead = instead or f"resume with the same settings (--config {path}), or give a new --output"
     old, new = without(read_toml(path), free), without(tomllib.loads(to_toml(settings)), free)
     for section in dict.fromkeys((*new, *old)):
         before, now = old.get(section), new.get(section)
         if not (isinstance(before, dict) and isinstance(now, dict)):
             if before != now:
-                raise ConfigError(
-                    f"{section}: not those of the run in {path.parent}; resume with the same settings "
-                    f"(--config {path}), or give a new --output"
-                )
+                raise ConfigError(f"{section}: not those of the run in {path.parent}; {instead}")
             continue
         for name in dict.fromkeys((*now, *before)):
             if before.get(name) != now.get(name):
                 raise ConfigError(
                     f"{section}.{name}: {now.get(name)!r}, but the run in {path.parent} has {before.get(name)!r}; "
-                    f"resume with the same settings (--config {path}), or give a new --output"
+                    f"{instead}"
                 )
 
 

@@ -71,6 +71,11 @@ class Identity:
         `instead` is what the line tells to do about it.
         """
         content = _read(folder)
+        if content is None and (folder / FILE).is_file():
+            raise ConfigError(
+                f"{folder / FILE}: damaged, or of another version, so nobody knows which data the work in {folder} is "
+                f"of, and it cannot be used or gone on with; {instead}"
+            )
         if content is None:
             raise ConfigError(
                 f"{folder}: holds work of an older doctune that does not say of which data it is ({FILE} is missing), "

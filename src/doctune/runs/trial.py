@@ -5,9 +5,10 @@ What is half wired fails here in one line, and not after hours. Doctune's own co
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -42,6 +43,28 @@ def try_parts(parts: Mapping[str, Part], hidden_size: int, num_layers: int) -> N
         _try_window_pooling(parts["window_pooling"], size)
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _in_one_line(tries: Callable[Concatenate[Part, P], T]) -> Callable[Concatenate[Part, P], T]:
+    """A class of another kind is called in a way that it does not know: that is one line, and no traceback."""
+
+    @functools.wraps(tries)
+    def tried(part: Part, /, *args: P.args, **named: P.kwargs) -> T:
+        try:
+            return tries(part, *args, **named)
+        except TypeError as error:
+            if not part.is_own:
+                raise
+            raise ConfigError(
+                f"{part.chosen_by} cannot be called as what it is given for: {error}; docs/extending.md says how it is"
+            ) from error
+
+    return tried
+
+
+@_in_one_line
 def try_truncation(part: Part) -> None:
     """Whether the windows of a few texts are what their truncation must give."""
     if not part.is_own:
@@ -69,6 +92,7 @@ def try_truncation(part: Part) -> None:
         )  # fmt: skip
 
 
+@_in_one_line
 def try_schedule(part: Part) -> None:
     """Whether each step has a factor."""
     if part.is_own:
@@ -78,6 +102,7 @@ def try_schedule(part: Part) -> None:
             _expect(part, _is_number(value), f"a number for step {step} of {STEPS}", value)
 
 
+@_in_one_line
 def try_optimizer(part: Part) -> None:
     """Whether the optimiser is one of PyTorch's kind that moves a weight."""
     if not part.is_own:
@@ -94,6 +119,7 @@ def try_optimizer(part: Part) -> None:
     _expect(part, bool((weight != 1).all()), "a step that moves the weights", weight.tolist())
 
 
+@_in_one_line
 def _try_metric(part: Part) -> None:
     """Whether the metric gives a number."""
     if part.is_own:
@@ -103,6 +129,7 @@ def _try_metric(part: Part) -> None:
         _expect(part, _is_number(value), "a number", value)
 
 
+@_in_one_line
 def try_token_pooling(part: Part, hidden_size: int) -> None:
     """Whether a token pooling makes one vector of each sequence."""
     if part.is_own:
@@ -110,6 +137,7 @@ def try_token_pooling(part: Part, hidden_size: int) -> None:
         _expect_shape(part, pooled, (len(LENGTHS), hidden_size))
 
 
+@_in_one_line
 def _try_layer_pooling(part: Part, hidden_size: int, num_layers: int) -> int:
     """The size of the vectors that it makes."""
     module = _module(part, hidden_size=hidden_size, num_layers=num_layers)
@@ -120,6 +148,7 @@ def _try_layer_pooling(part: Part, hidden_size: int, num_layers: int) -> int:
     return size
 
 
+@_in_one_line
 def _try_head(part: Part, size: int) -> int:
     if not part.is_own:
         return size
@@ -129,6 +158,7 @@ def _try_head(part: Part, size: int) -> int:
     return output_size
 
 
+@_in_one_line
 def _try_window_pooling(part: Part, size: int) -> None:
     if not part.is_own:
         return

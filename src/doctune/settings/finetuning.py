@@ -42,7 +42,7 @@ class DataSettings(Settings):
     encoding: str = Field("utf-8", description="text encoding of CSV, TSV, JSONL and folders")
     header: bool = Field(True, description="whether the first row of a CSV or TSV names the columns")
     text: tuple[Column, ...] = Field(
-        ("text",), description="column(s) of the text, by name or position from 0; several are joined"
+        ("text",), min_length=1, description="column(s) of the text, by name or position from 0; several are joined"
     )
     text_pair: Column | None = Field(None, description="column of a second text, encoded as the second segment")
     join: str = Field(" ", description="what stands between joined text columns")
@@ -125,6 +125,8 @@ class TruncationSettings(Section):
 def _check_layers(value: Any) -> Any:
     """One message for both kinds of value, which a union would complain of one after the other."""
     given = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not given:
+        raise ValueError("give numbers of layers, or all, found none")
     if given == ["all"]:
         return "all"
     try:

@@ -23,10 +23,12 @@ SEVERAL = ("places", "numbers", "tokens", "cuts")
 """What a truncation has, beside `windows`, if it reads a document in several."""
 
 
-def own_classes(components: Iterable[str | type]) -> tuple[type, ...]:
-    """Classes of the user's own, given as such or as `my_file.py:MyClass`."""
+def own_classes(components: str | type | Iterable[str | type] | None) -> tuple[type, ...]:
+    """Classes of the user's own, given as such or as `my_file.py:MyClass`; a single one need not be in a list."""
     classes = []
-    for one in components:
+    for one in (components,) if isinstance(components, (str, type)) else components or ():
+        if not isinstance(one, (str, type)):
+            raise ConfigError(f"components: give classes, or my_file.py:MyClass, found {one!r}")
         if isinstance(one, str) and not is_place(one):
             raise ConfigError(f"components: give my_file.py:MyClass, found {one!r}")
         classes.append(load_class(one, "components") if isinstance(one, str) else one)

@@ -163,6 +163,6 @@ def from_json(tree: Mapping[str, Any]) -> Target:
     Raises `ConfigError` for a kind that is not known.
     """
     kind = tree.get("target", "single")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigError(f"target: no such kind of label {kind!r}{did_you_mean(str(kind), KINDS)}")
     return KINDS[kind].from_json(tree)
