@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from doctune.errors import DataError, UserError
+from doctune.errors import ConfigError, DataError, UserError
 from doctune.files import (
     atomic_folder,
     atomic_path,
     content_hash,
     no_space_is_one_line,
     open_text,
+    refuse_input,
     require_file,
     stem,
     write_json,
@@ -160,3 +161,22 @@ def test_the_hash_is_of_content_and_its_parts() -> None:
     assert len(set(different)) == len(different)
     assert all(len(name) == 16 and int(name, 16) >= 0 for name in different)
     assert content_hash("doctune") == content_hash("doctune")
+
+
+def test_what_is_read_is_not_written_over(tmp_path: Path) -> None:
+    source, link = tmp_path / "texts.csv", tmp_path / "link.csv"
+    source.write_text("text\n")
+    link.symlink_to(source)
+    for output in (source, link):
+        with pytest.raises(ConfigError, match="is the file that is read"):
+            refuse_input(output, source)
+    with pytest.raises(ConfigError, match="is inside"):
+        refuse_input(tmp_path / "model" / "config.json", tmp_path)
+    refuse_input(tmp_path / "other.csv", source)
+    refuse_input("other.csv", "-")
+
+
+def test_a_folder_in_the_place_of_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "figures.json").mkdir()
+    with pytest.raises(UserError, match="a folder where a file is to be written"):
+        write_json(tmp_path / "figures.json", {})

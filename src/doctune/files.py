@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any
 
-from doctune.errors import DataError, UserError
+from doctune.errors import ConfigError, DataError, UserError
 
 COMPRESSIONS = (".gz", ".xz")
 
@@ -146,6 +146,17 @@ def disk_is_full(error: Exception) -> bool:
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "(os error 28)" in str(error)
 
 
+def refuse_input(output: str | Path, *inputs: str | Path) -> None:
+    """`ConfigError` where the file to write is one that is read: it would be gone."""
+    place = Path(output).expanduser()
+    for one in inputs:
+        source = Path(one).expanduser()
+        if place.exists() and source.exists() and place.samefile(source):
+            raise ConfigError(f"output: {output} is the file that is read; give another name")
+        if source.is_dir() and source.resolve() in place.resolve().parents:
+            raise ConfigError(f"output: {output} is inside {one}, which is read; give another place")
+
+
 @contextlib.contextmanager
 def no_space_is_one_line(path: Path) -> Iterator[None]:
     """Turn a full disk, a forbidden folder or a file in the way into a `UserError` that names the path."""
@@ -157,6 +168,8 @@ def no_space_is_one_line(path: Path) -> Iterator[None]:
             raise UserError(f"{path}: no space left on the disk; nothing half-written was kept") from error
         if number in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise UserError(f"{path}: no permission to write here; choose another place") from error
+        if number == errno.EISDIR:
+            raise UserError(f"{path}: there is a folder where a file is to be written; give a file's name") from error
         if number in (errno.ENOTDIR, errno.EEXIST):
             raise UserError(f"{path}: there is a file where a folder is needed; choose another place") from error
         raise

@@ -11,10 +11,13 @@ from doctune.commands.reading import READING_FLAGS, reading
 def _run(call: Call) -> None:
     from pathlib import Path
 
-    from doctune.files import write_json
+    from doctune.classifier.predictor import model_folder
+    from doctune.files import refuse_input, write_json
     from doctune.runs.evaluating import answer, difference, figures_table
 
     args, unseen = call.args, call.args.unseen_labels
+    for written in filter(None, (args.output, args.predictions)):
+        refuse_input(written, args.data, model_folder(Path(args.model).expanduser()))
     device, how = args.device or "auto", reading(call.args)
     answers = answer(args.model, args.data, device, how, args.predictions, unseen, args.components)
     metrics = answers.metrics()

@@ -51,10 +51,13 @@ def features(
 
 def run(settings: FeatureFileSettings, source: str | list[Example], reading_settings: dict[str, Any]) -> FeatureFile:
     """Read the documents as the settings and the model say, and write their features."""
+    from doctune.files import refuse_input
     from doctune.runs.features import write_features
     from doctune.runs.predicting import undecodable
 
     name = source if isinstance(source, str) else "the list of texts"
+    if isinstance(source, str):
+        refuse_input(settings.output, source)
     try:
         return write_features(settings, name, lambda encoder: _read(source, encoder.description, reading_settings))
     except UnicodeDecodeError as error:

@@ -9,10 +9,15 @@ from doctune.commands.reading import READING_FLAGS, reading
 
 
 def _run(call: Call) -> None:
-    from doctune.classifier.predictor import load
+    from pathlib import Path
+
+    from doctune.classifier.predictor import load, model_folder
+    from doctune.files import refuse_input
     from doctune.runs.predicting import STANDARD_INPUT, read_documents, standard_input, undecodable, write_rows
 
     args, output = call.args, call.args.output
+    if output is not None:
+        refuse_input(output, args.source, model_folder(Path(args.model).expanduser()))
     predictor = load(args.model, args.device or "auto", components=args.components)
     stream = standard_input() if args.source == STANDARD_INPUT else None
     form = args.output_format or ("csv" if output is not None and output.endswith(".csv") else "jsonl")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
@@ -145,17 +146,28 @@ class Checkpoints:
             return TrainingState(), None
         if content["run"] != self.run:
             raise CheckpointError(f"{folder}: this checkpoint is of other data or another recipe; give a new --output")
-        load_model(model, folder / "model.safetensors")
-        _restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
-        best = folder / "best.safetensors"
-        return TrainingState.from_json(content["state"]), load_file(best) if best.is_file() else None
+        try:
+            load_model(model, folder / "model.safetensors")
+            _restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
+            best = folder / "best.safetensors"
+            return TrainingState.from_json(content["state"]), load_file(best) if best.is_file() else None
+        except (SafetensorError, FileNotFoundError, RuntimeError, KeyError, TypeError) as error:
+            raise _damaged(folder, error) from None
+
+
+def _damaged(folder: Path, error: Exception) -> CheckpointError:
+    reason = " ".join(str(error).split())[:150]
+    return CheckpointError(f"{folder}: damaged checkpoint ({reason}); remove it to begin from the start with --resume")
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
     path = folder / "state.json"
     if not path.is_file():
         return None
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _damaged(folder, error) from None
     if content.get("format") != FORMAT:
         raise CheckpointError(
             f"{folder}: this checkpoint was written by another version of doctune, whose weights have other names; "
