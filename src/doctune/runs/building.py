@@ -65,12 +65,12 @@ def description_of(settings: FinetuneSettings, model: Classifier, prepared: Prep
     )  # fmt: skip
 
 
-def write_model_card(folder: Path, settings: FinetuneSettings, prepared: Prepared, evaluated: Evaluated) -> None:
-    """The card of the model in `folder`, with what was measured of it."""
+def write_model_card(folder: Path, encoder: str, prepared: Prepared, evaluated: Evaluated) -> None:
+    """The card of the model in `folder`, made of this `encoder`, with what was measured of it."""
     measured = [Measured("validation", evaluated.validation)]
     if evaluated.test is not None:
         measured.append(Measured("test", evaluated.test))
-    write_card(folder, prepared.title, len(prepared.train), settings.encoder.encoder, measured)
+    write_card(folder, prepared.title, len(prepared.train), encoder, measured)
 
 
 def encoder_facts(model: Classifier) -> dict[str, Any]:

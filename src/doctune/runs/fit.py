@@ -114,7 +114,7 @@ def fit(one: SeedRun, context: RunContext) -> Fitted:
     if world.main:
         write_predictions(one.folder / "predictions.jsonl", prepared.judged, judged.probabilities, judged.windows)
         save_model(model, loaded.config, description, context.tokenizer, one.folder / MODEL)
-        write_model_card(one.folder / MODEL, settings, prepared, judged)
+        write_model_card(one.folder / MODEL, settings.encoder.encoder, prepared, judged)
     return Fitted(
         one.seed, one.folder, outcome, judged.validation, judged.test, judged.probabilities, judged.windows, rates,
         encoder_facts(model),

@@ -134,7 +134,7 @@ def _measured(
         run.identity.write(folder)
         where = folder / "predictions.jsonl"
         write_predictions(where, task.prepared.judged, judged.probabilities, judged.windows)
-        write_model_card(folder / MODEL, task.settings, task.prepared, judged)
+        write_model_card(folder / MODEL, task.settings.encoder.encoder, task.prepared, judged)
     return Fitted(
         run.settings.training.seed, folder, _own(outcome, task, run.select), judged.validation, judged.test,
         judged.probabilities, judged.windows, rates, encoder_facts(classifier),

@@ -17,6 +17,7 @@ from doctune.training.rates import default_learning_rate
 
 def resolve(settings: FinetuneSettings) -> tuple[FinetuneSettings, Path, TextTokenizer]:
     """Fill in what depends on the encoder (learning rate, token pooling) and check that everything fits."""
+    _check_windows(settings)
     folder = resolve_encoder(settings.encoder.encoder, settings.encoder.revision)
     shape = read_shape(folder)
     tokenizer = TextTokenizer.load(folder)
@@ -24,7 +25,6 @@ def resolve(settings: FinetuneSettings) -> tuple[FinetuneSettings, Path, TextTok
     if "max_seq_len" not in settings.truncation.model_fields_set:
         # The default is the paper's, or all that a smaller encoder has.
         tree["truncation"]["max_seq_len"] = min(settings.truncation.max_seq_len, shape.max_seq_len)
-    _check_windows(settings)
     check_fit(tokenizer, shape, tree["truncation"]["max_seq_len"], str(folder))
     layers = asked_layers(settings.features.layers, shape.num_layers)  # told before hours of reading
     try_parts(chosen_parts(settings), shape.hidden_size, len(layers))
