@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from doctune.batches.plan import epoch_plan
+from doctune.training import loop
 
 Cli = Callable[..., Any]
 MakeCsv = Callable[..., Path]
@@ -134,9 +134,8 @@ def test_a_loss_that_is_not_a_number_stops_before_the_step(
     train.write_text("text,label\n" + "\n".join(rows) + "\n")
     validation.write_text("text,label\n" + "the food is good,pos\nthe food is bad,neg\n" * 4)
     steps = []
-    monkeypatch.setattr(torch.optim.Optimizer, "profile_hook_step", staticmethod(lambda function: function))
-    original = torch.optim.AdamW.step
-    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *args: (steps.append(1), original(self, *args))[1])
+    original = loop.set_rates  # right before each step; a patched `step` would stay on the optimiser's class for ever
+    monkeypatch.setattr(loop, "set_rates", lambda *args: (steps.append(1), original(*args))[1])
     error = finetune(train, "--validation", validation, "--batch-size", 4, "--seed", 1, encoder=encoder_copy).error
 
     plan = [set(places.tolist()) for places in epoch_plan(np.full(24, 6), 1, 0, 4)]
